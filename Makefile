@@ -1,0 +1,82 @@
+# What a developer runs; CI calls the same targets (.ci/run). Needs Python, make and a package index.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint types lock clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # everything shares one .venv
+
+help: ## Show this list
+	@echo "usage: make TARGET [ARGS='…'] [PYTHON=python3.13]"
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: $(DEV) ## Make .venv, with everything that developing takes, from the hashed locks
+	@echo "$(VENV) is ready"
+
+demo: $(RUNTIME) ## Deliver a handful of jobs to a stand-in of ChartMogul, all on this machine
+	@$(BIN)/courier demo $(ARGS)
+
+up: $(RUNTIME) ## Run an embedded Redis and a worker in this terminal, until Ctrl-C
+	@$(BIN)/courier up $(ARGS)
+
+test: $(DEV) ## Run the tests, or some: make test ARGS=tests/unit
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(DEV) ## Check style, format and the import rule
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports
+
+types: $(DEV) ## Check the types
+	@$(BIN)/mypy
+
+# The tool stays out of .venv, which holds what the locks name and nothing else. The second lock is
+# held to the first one's versions, so that both describe one resolution.
+LOCK_BIN := build/lock/bin
+COMPILE := $(LOCK_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock" --extra sandbox --extra flower
+
+lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
+	@test -x $(LOCK_BIN)/uv || { $(PYTHON) -m venv --clear build/lock \
+		&& $(LOCK_BIN)/python $(PIP_INSTALL) uv; }
+	@$(COMPILE) $(ARGS) --group dev --output-file requirements-dev.txt pyproject.toml
+	@$(COMPILE) $(ARGS) --group build --constraint requirements-dev.txt \
+		--output-file requirements.txt pyproject.toml
+
+clean: ## Remove what was made here, but not .courier, which may hold jobs
+	@rm -rf $(VENV) .demo build dist *.egg-info .coverage \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make set-up run once, and again when a lock changes. .place holds where .venv was made:
+# in a checkout that was moved or copied, .venv would run the code of the old place.
+ifneq "$(shell test -x $(BIN)/python && cat $(VENV)/.place 2>/dev/null)" "$(CURDIR)"
+.PHONY: $(VENV)/.place
+endif
+
+$(VENV)/.place:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, but '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)" >&2; \
+		echo "Name another one: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@printf '%s\n' "$(CURDIR)" > $@
+
+$(RUNTIME): requirements.txt pyproject.toml $(VENV)/.place
+	@echo "Installing requirements.txt into $(VENV)"
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes --requirement requirements.txt
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Some requirements come as source only: setuptools of the runtime's lock builds them.
+$(DEV): requirements-dev.txt $(RUNTIME)
+	@echo "Installing requirements-dev.txt into $(VENV)"
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes --no-build-isolation --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,205 @@
+"""docker-compose.yml, Dockerfile and their neighbours: what can be held to without an engine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from ruamel.yaml import YAML
+
+from attribute_courier.cli import main
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+TEXT = COMPOSE.read_text("utf-8")
+SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(TEXT)["services"]
+OURS = ["flower", "sandbox", "worker"]
+
+WORKER_GRACE_S = 40
+"""How long a worker that is asked to stop may take to finish what it has in flight."""
+
+SETTINGS = {
+    "CHARTMOGUL_API_KEY_FILE",
+    "CHARTMOGUL_API_URL",
+    "COURIER_ACCOUNT",
+    "COURIER_ALLOW_HTTP",
+    "COURIER_CONCURRENCY",
+    "COURIER_CONFIRM",
+    "COURIER_FLOWER_BASIC_AUTH",
+    "COURIER_GIVE_UP_AFTER",
+    "COURIER_MAX_PARALLEL",
+    "COURIER_RATE_LIMIT",
+    "COURIER_REDIS_URL",
+    "COURIER_RETENTION",
+    "COURIER_TIMEOUT",
+    "COURIER_UNCONFIRMED_DELAYS",
+    "COURIER_UNMATCHED_DELAYS",
+    "COURIER_WITH_ASSOCIATED_EMAILS",
+}
+
+
+def seconds(duration: str) -> int:
+    match = re.fullmatch(r"(\d+)s", duration)
+    assert match, f"write it in seconds: {duration}"
+    return int(match[1])
+
+
+def test_the_compose_file_keeps_to_the_compose_specification() -> None:
+    check = subprocess.run(
+        [
+            *(sys.executable, "-m", "check_jsonschema"),
+            *("--builtin-schema", "vendor.compose-spec", str(COMPOSE)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_redis_keeps_its_data_evicts_nothing_and_asks_for_a_password() -> None:
+    redis = SERVICES["redis"]
+    arguments = redis["command"][1:]
+    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    assert options["--appendonly"] == "yes"
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert options["--requirepass"].startswith("${REDIS_PASSWORD:?")
+    assert redis["volumes"] == ["redis-data:/data"]
+
+
+def test_only_flower_is_published_and_only_on_loopback() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"flower": ["127.0.0.1:5555:5555"]}
+    assert not [name for name, service in SERVICES.items() if "network_mode" in service]
+
+
+def test_no_secret_is_written_in_the_compose_file_nor_has_a_default() -> None:
+    # ${NAME:?…} fails when NAME is unset or empty; every other form could start without a secret.
+    interpolations = re.findall(r"\$\{(\w+)(\W*)", TEXT)
+    assert {name for name, _ in interpolations} == {
+        "CHARTMOGUL_API_KEY_FILE",
+        "COURIER_FLOWER_BASIC_AUTH",
+        "REDIS_PASSWORD",
+    }
+    assert {operator for _, operator in interpolations} == {":?"}
+    for service in SERVICES.values():
+        for variable, value in service.get("environment", {}).items():
+            if re.search(r"AUTH$|KEY|PASSWORD|SECRET|TOKEN", variable):
+                assert value.startswith(("${", "/run/secrets/")), variable
+            elif value and "://" in value:
+                assert re.match(r"redis://:\$\{REDIS_PASSWORD:\?[^}]*\}@redis:6379/0$", value)
+    assert not [
+        line
+        for line in (ROOT / ".env.example").read_text("utf-8").splitlines()
+        if re.match(r"\w+=.", line)
+    ], "an example's secret would become somebody's secret"
+
+
+def test_every_variable_that_it_sets_for_us_is_a_setting() -> None:
+    used = {name for service in OURS for name in SERVICES[service].get("environment", {})}
+    assert used <= SETTINGS
+    assert used >= {"CHARTMOGUL_API_KEY_FILE", "COURIER_FLOWER_BASIC_AUTH", "COURIER_REDIS_URL"}
+
+
+def test_only_the_worker_is_given_the_api_key() -> None:
+    assert [name for name, service in SERVICES.items() if service.get("secrets")] == ["worker"]
+    worker = SERVICES["worker"]
+    assert worker["secrets"] == ["chartmogul_api_key"]
+    assert worker["environment"]["CHARTMOGUL_API_KEY_FILE"] == "/run/secrets/chartmogul_api_key"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_comes_back_by_itself_and_can_do_little_harm(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert name == "worker" or service["healthcheck"]["test"], "the worker has the image's check"
+
+
+def test_what_needs_redis_waits_until_it_answers() -> None:
+    for name in ("flower", "worker"):
+        assert SERVICES[name]["depends_on"]["redis"] == {"condition": "service_healthy"}
+
+
+def test_the_stand_in_runs_only_when_asked_for() -> None:
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["sandbox"]
+    assert SERVICES["worker"]["depends_on"]["sandbox"]["required"] is False
+
+
+def test_a_worker_has_the_time_to_finish_what_it_has_in_flight() -> None:
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > WORKER_GRACE_S
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_runs_a_command_that_courier_has(service: str) -> None:
+    name, *arguments = SERVICES[service]["command"]
+    context = click.Context(main)
+    command = main.get_command(context, name)
+    assert command is not None
+    options = command.make_context(name, list(arguments), parent=context).params
+    assert options.get("host") != "127.0.0.1", "nobody reaches a container's loopback"
+
+
+# --- the image ---------------------------------------------------------------------------------
+
+DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text("utf-8"))
+BUILD_STAGE, RUN_STAGE = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+
+
+def ignored_but(path: Path) -> list[str]:
+    """What an ignore file that ignores everything lets through."""
+    lines = [line for line in path.read_text("utf-8").splitlines() if line[:1] not in ("", "#")]
+    assert lines[0] == "*"
+    return [line.removeprefix("!") for line in lines if line.startswith("!")]
+
+
+def test_the_image_has_no_root_and_nothing_to_build_with() -> None:
+    user = re.findall(r"^USER (\d+):(\d+)$", RUN_STAGE, flags=re.MULTILINE)
+    assert len(user) == 1
+    assert "0" not in user[0]
+    assert re.findall(r"^COPY (.*)$", RUN_STAGE, flags=re.MULTILINE) == [
+        "--from=builder /opt/courier /opt/courier"
+    ]
+    assert "pip install" not in RUN_STAGE
+    assert "apt-get" not in RUN_STAGE
+
+
+def test_the_image_holds_only_what_the_lock_names() -> None:
+    installs = re.findall(r"pip install (.*?)(?: &&|$)", BUILD_STAGE, flags=re.MULTILINE)
+    assert installs == [
+        "--require-hashes --requirement requirements.txt",
+        "--no-deps --no-build-isolation .",
+    ]
+
+
+def test_the_two_stages_have_the_same_python() -> None:
+    image = re.compile(r"python:3\.\d+-slim\b")
+    build, run = image.match(BUILD_STAGE), image.match(RUN_STAGE)
+    assert build
+    assert run
+    assert build[0] == run[0]
+
+
+def test_what_the_image_is_built_from_is_there_and_nothing_else_is_sent() -> None:
+    allowed = ignored_but(ROOT / ".dockerignore")
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    files = ["LICENSE", "README.md", "pyproject.toml", "requirements.txt"]
+    assert sorted(allowed) == sorted([*rooms, *files])
+    for name in files:
+        assert (ROOT / name).is_file()
+
+
+def test_the_health_check_asks_the_worker_by_the_name_that_it_has() -> None:
+    worker = main.get_command(click.Context(main), "worker")
+    assert worker
+    [name] = [option for option in worker.params if option.name == "name"]
+    [destination] = re.findall(r"HEALTHCHECK .*--destination \"(.*?)\"", RUN_STAGE)
+    assert destination == str(name.default).replace("%h", "$HOSTNAME")
+    assert '\nENTRYPOINT ["courier"]\nCMD ["worker"]' in RUN_STAGE

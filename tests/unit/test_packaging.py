@@ -1,0 +1,151 @@
+"""What is installed, and from what: the locks, the wheel, and what the type checker sees."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+ROOMS = sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"})
+LOCKS = ["requirements.txt", "requirements-dev.txt"]
+
+
+def test_every_room_is_packaged_typed_and_held_to_the_import_rule() -> None:
+    names = [f"attribute_courier.{room}" for room in ROOMS]
+    assert sorted(PYPROJECT["tool"]["setuptools"]["packages"]) == names
+    assert PYPROJECT["tool"]["setuptools"]["package-dir"] == dict(zip(names, ROOMS, strict=True))
+    assert sorted(PYPROJECT["tool"]["importlinter"]["root_packages"]) == names
+    assert all((ROOT / room / "py.typed").is_file() for room in ROOMS)
+
+
+# --- the locks ---------------------------------------------------------------------------------
+
+
+def locked(name: str) -> dict[str, str]:
+    """Requirement → its entry in a lock, with its hashes."""
+    text = re.sub(r"^#.*\n", "", (ROOT / name).read_text("utf-8"), flags=re.MULTILINE)
+    entries = re.split(r"\n(?=\S)", text.strip())
+    return {canonicalize_name(entry.split("==")[0]): entry for entry in entries}
+
+
+def test_a_lock_pins_every_requirement_and_has_its_hashes() -> None:
+    one = r"[a-z0-9-]+==[\w.]+( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+"
+    for name in LOCKS:
+        wrong = [entry for entry in locked(name).values() if not re.fullmatch(one, entry)]
+        assert not wrong, name
+
+
+def test_a_lock_names_no_index_address_or_path() -> None:
+    for name in LOCKS:
+        text = (ROOT / name).read_text("utf-8")
+        assert not re.findall(r"http|index|find-links|trusted-host|file:| @ |[~/]\w+", text), name
+
+
+def test_both_locks_come_from_one_resolution() -> None:
+    runtime, dev = (locked(name) for name in LOCKS)
+    assert runtime.items() <= dev.items()
+
+
+def wanted(requirements: list[Any]) -> list[Requirement]:
+    return [Requirement(text) for text in requirements if isinstance(text, str)]
+
+
+def test_the_locks_answer_what_pyproject_asks_for() -> None:
+    project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
+    extras = project["optional-dependencies"]
+    runtime = [*project["dependencies"], *extras["sandbox"], *extras["flower"], *groups["build"]]
+    for name, requirements in zip(LOCKS, [runtime, [*runtime, *groups["dev"]]], strict=True):
+        entries = locked(name)
+        for requirement in wanted(requirements):
+            entry = entries.get(canonicalize_name(requirement.name))
+            assert entry, f"{name} lacks {requirement}: run `make lock`"
+            pinned = entry.split()[0].partition("==")[2]
+            assert requirement.specifier.contains(pinned), f"{name}: run `make lock`"
+
+
+def test_what_builds_the_project_is_locked() -> None:
+    assert PYPROJECT["dependency-groups"]["build"] == PYPROJECT["build-system"]["requires"]
+    assert {"include-group": "build"} in PYPROJECT["dependency-groups"]["dev"]
+
+
+# --- the wheel ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names in a wheel built from a copy, which no remains of earlier builds can get into."""
+    [backend] = wanted(PYPROJECT["build-system"]["requires"])
+    assert backend.specifier.contains(version(backend.name)), "run `make setup`: setuptools is old"
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in ["pyproject.toml", "README.md", "LICENSE"]:
+        shutil.copy(ROOT / name, copy)
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+    dist = tmp_path_factory.mktemp("dist")
+    build = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-index"),
+            *("--no-deps", "--no-build-isolation", "--wheel-dir", str(dist), str(copy)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert build.returncode == 0, build.stdout + build.stderr
+    [path] = dist.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def test_the_wheel_holds_every_file_of_every_room(wheel: list[str]) -> None:
+    in_tree = {
+        f"attribute_courier/{path.relative_to(ROOT).as_posix()}"
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and path.name[0] != "." and "__pycache__" not in path.parts
+    }
+    assert {name for name in wheel if ".dist-info/" not in name} == in_tree
+    for kind in (".py", ".lua", "/py.typed"):
+        assert any(name.endswith(kind) for name in in_tree), kind
+
+
+def test_the_wheel_takes_no_name_at_the_top_that_an_application_could_have(
+    wheel: list[str],
+) -> None:
+    info = f"attribute_courier-{PYPROJECT['project']['version']}.dist-info"
+    assert {name.split("/")[0] for name in wheel} == {"attribute_courier", info}
+    assert f"{info}/licenses/LICENSE" in wheel
+
+
+# --- the type checker --------------------------------------------------------------------------
+
+
+def test_the_type_checker_finds_an_error_in_every_room(tmp_path: Path) -> None:
+    # The links of typings/ and the settings are the real ones; the rooms hold an error each.
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "typings", tmp_path / "typings", symlinks=True)
+    for room in ROOMS:
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").write_text("answer: int = 'no number'\n", "utf-8")
+    check = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-incremental", "--cache-dir", os.devnull],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    found = re.findall(r"attribute_courier/(\w+)/__init__\.py:1: error: Incompat", check.stdout)
+    assert sorted(found) == ROOMS, check.stdout + check.stderr
