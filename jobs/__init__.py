@@ -1,0 +1,20 @@
+"""What both sides share: the job, its schema and wire format, outcomes and how to read them."""
+
+from .attributes import Attribute, AttributeType
+from .errors import CourierError, InvalidJob, NotDelivered, NotEnqueued, NotReachable
+from .job import AttributeJob
+from .outcome import Customer, Outcome, Outcomes
+
+__all__ = [
+    "Attribute",
+    "AttributeJob",
+    "AttributeType",
+    "CourierError",
+    "Customer",
+    "InvalidJob",
+    "NotDelivered",
+    "NotEnqueued",
+    "NotReachable",
+    "Outcome",
+    "Outcomes",
+]
