@@ -1,0 +1,142 @@
+"""Faults on demand: what the stand-in does wrong, to whom, and how often."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from .checks import check, is_number, is_whole
+from .errors import SandboxConfigError
+
+Kind = Literal[
+    "status",
+    "drop_before",
+    "drop_after",
+    "latency",
+    "slow_body",
+    "slow_headers",
+    "malformed",
+    "redirect",
+    "revoked",
+    "expired",
+    "forbidden",
+]
+Endpoint = Literal["any", "attributes", "ping"]
+Body = Literal["json", "html", "empty", "huge"]
+
+# Faults of the account are answered at the door, before any limit counts the request.
+ACCOUNT_KINDS = frozenset[str]({"revoked", "expired", "forbidden"})
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A rule: which requests it meets, how often it strikes, and what happens then.
+
+    kind: `status` answers `status` with `body`; `drop_before` and `drop_after` close the connection
+        without an answer, before or after the values were applied; `latency` waits, then answers
+        properly; `slow_body` and `slow_headers` apply and then drip the answer byte by byte;
+        `malformed` applies and answers 200 with broken JSON; `redirect` answers 302; `revoked`
+        (401), `expired` (402) and `forbidden` (403) are the account's and count for no limit.
+    probability: Chance for each request that the rule meets, drawn from the sandbox's seed.
+    count: Strikes at most so many times; None is for ever.
+    after: Lets so many of the requests that it meets pass first.
+    email, account, endpoint: Only requests for this email, of this account, to this endpoint.
+    seconds: How long to wait before acting; for the slow kinds, over how long to drip.
+    status, body: For `status`. `html` is a proxy's page, `huge` JSON of `body_bytes` bytes.
+    content: For `status`: the body word for word, instead of `body`.
+    apply: For `status`: applies the values before answering so (a 504 that did its work).
+    location: For `redirect`: a path here, or a URL on loopback.
+    """
+
+    kind: Kind
+    probability: float = 1.0
+    count: int | None = None
+    after: int = 0
+    email: str | None = None
+    account: str | None = None
+    endpoint: Endpoint = "any"
+    seconds: float = 0.0
+    status: int = 500
+    body: Body = "json"
+    body_bytes: int = 2_000_000
+    content: str | None = None
+    apply: bool = False
+    location: str = "/v1/redirected"
+
+    def __post_init__(self) -> None:
+        rules = {
+            "kind": self.kind in get_args(Kind),
+            "probability": is_number(self.probability) and self.probability <= 1,
+            "count": self.count is None or is_whole(self.count),
+            "after": is_whole(self.after),
+            "email": isinstance(self.email, str | None),
+            "account": isinstance(self.account, str | None),
+            "endpoint": self.endpoint in get_args(Endpoint),
+            "seconds": is_number(self.seconds),
+            "status": is_whole(self.status) and 200 <= self.status <= 599,
+            "body": self.body in get_args(Body),
+            "body_bytes": is_whole(self.body_bytes),
+            "content": isinstance(self.content, str | None),
+            "apply": isinstance(self.apply, bool),
+            # Nothing here sends anybody off this machine.
+            "location": isinstance(self.location, str)
+            and (urlsplit(self.location).hostname or "localhost") in _LOOPBACK,
+        }
+        check(self, rules)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Fault:
+        """A rule from JSON. Raises `SandboxConfigError` for what it does not know."""
+        if not isinstance(values, Mapping) or "kind" not in values:
+            raise SandboxConfigError('a fault must be an object with a "kind"')
+        if unknown := values.keys() - {field.name for field in fields(cls)}:
+            raise SandboxConfigError(f"fault: unknown {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+    def meets(self, account: str, email: str | None, endpoint: str) -> bool:
+        return (
+            (self.email is None or self.email == email)
+            and (self.account is None or self.account == account)
+            and self.endpoint in ("any", endpoint)
+        )
+
+
+class FaultPlan:
+    """Decides, request by request, which fault strikes.
+
+    Each rule has a random sequence of its own, from seed and place, and draws once for each request
+    that it meets: the same requests in the same order meet the same faults.
+    """
+
+    def __init__(self, faults: Iterable[Fault], seed: int) -> None:
+        self._rules = [
+            _Rule(fault, random.Random(f"{seed}/fault/{place}"))  # noqa: S311
+            for place, fault in enumerate(faults)
+        ]
+
+    def draw(self, account: str, email: str | None, endpoint: str) -> Fault | None:
+        """The first rule that strikes this request, if any."""
+        struck: Fault | None = None
+        for rule in self._rules:
+            if rule.fault.meets(account, email, endpoint) and rule.draw() and struck is None:
+                struck = rule.fault
+                rule.strikes += 1
+        return struck
+
+
+class _Rule:
+    def __init__(self, fault: Fault, chance: random.Random) -> None:
+        self.fault = fault
+        self.met = 0
+        self.strikes = 0
+        self._chance = chance
+
+    def draw(self) -> bool:
+        self.met += 1
+        hit = self._chance.random() < self.fault.probability
+        spent = self.fault.count is not None and self.strikes >= self.fault.count
+        return hit and not spent and self.met > self.fault.after
