@@ -1,0 +1,114 @@
+"""The Celery application: `celery -A attribute_courier.worker worker`, or `courier worker`.
+
+Reads the settings when it is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import cache
+from typing import Any
+
+import redis
+from celery import bootsteps
+
+from ..config import load_settings, make_celery
+from ..config.connections import connect_patiently
+from ..jobs.keys import Keys
+from ..jobs.outcome import Outcomes
+from .chartmogul import ChartMogul
+from .courier import TICK_S, Courier
+from .mailboxes import Mailboxes
+from .post import CeleryPost
+
+log = logging.getLogger(__name__)
+
+settings = load_settings()
+app = make_celery(settings)
+app.conf.include = ["attribute_courier.worker.tasks"]
+_post = CeleryPost(app)
+
+
+@cache
+def _client() -> redis.Redis:
+    return connect_patiently(settings)
+
+
+@cache
+def courier_of(account: str) -> Courier:
+    """The courier of an account.
+
+    Raises:
+        LookupError: no such account is configured here.
+        SettingsError: the account has no API key.
+    """
+    if account not in settings.accounts:
+        raise LookupError(
+            f"no account of this name is configured here; COURIER_ACCOUNTS names "
+            f"{', '.join(settings.accounts)}"
+        )
+    keys = Keys(account)
+    return Courier(
+        account,
+        settings,
+        mailboxes=Mailboxes(
+            _client(),
+            keys,
+            # Longer than a request (promise 3), and than a lost one can still act after it.
+            lease_s=2 * settings.timeout_s + 5,
+            retention_s=settings.retention_s,
+        ),
+        outcomes=Outcomes(_client(), keys),
+        chartmogul=ChartMogul(
+            settings.api_url,
+            settings.api_key(account),
+            timeout_s=settings.timeout_s,
+            with_associated_emails=settings.with_associated_emails,
+        ),
+        post=_post,
+    )
+
+
+class Ticker(bootsteps.StartStopStep):
+    """Runs each account's `tick` in a thread, from the worker's start to its stop."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
+
+    def start(self, worker: Any) -> None:
+        for account in settings.accounts:
+            courier_of(account)  # a missing key stops the worker here, and not job by job
+        self._thread.start()
+
+    def stop(self, worker: Any) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        while not self._stopping.wait(wait_s):
+            try:
+                wait_s = min(courier_of(account).tick() for account in settings.accounts)
+            except redis.RedisError as error:
+                log.warning("Redis does not answer (%s); trying again", type(error).__name__)
+                wait_s = TICK_S
+            except Exception:
+                log.exception("the ticker met an unexpected error; trying again")
+                wait_s = TICK_S
+
+
+class Reports(bootsteps.StartStopStep):
+    """Lends the worker's event dispatcher to the couriers while it is connected."""
+
+    requires = ("celery.worker.consumer.events:Events",)
+
+    def start(self, consumer: Any) -> None:
+        _post.dispatcher = consumer.event_dispatcher
+
+    def stop(self, consumer: Any) -> None:
+        _post.dispatcher = None
+
+
+app.steps["worker"].add(Ticker)
+app.steps["consumer"].add(Reports)

@@ -1,0 +1,224 @@
+"""The requests to ChartMogul: one try each, within one deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from ..config.secret import Secret
+
+MAX_BODY = 1024 * 1024
+"""Bytes that are read of an answer."""
+
+USER_AGENT = f"attribute-courier/{version('attribute-courier')}"
+
+_PATH = "/customers/attributes/custom"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    body: bytes
+    retry_after: str | None = None
+    """The header `Retry-After`, as it came."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoAnswer:
+    """Nothing came back that can be read as an answer."""
+
+    reason: str
+    """In words, without what was sent."""
+    sent: bool
+    """Whether the request may have reached ChartMogul, which then may still act on it."""
+
+
+class ChartMogul:
+    """One account of ChartMogul's API. May be used by several threads; each has its own session.
+
+    Args:
+        api_url: without a slash at the end.
+        api_key: goes as the user name of HTTP Basic, with an empty password (ChartMogul
+            reference: authentication), and to no other host: redirects are not followed.
+        timeout_s: seconds from the start of a request to the last byte of its answer.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        api_key: Secret,
+        *,
+        timeout_s: float,
+        with_associated_emails: bool = False,
+    ) -> None:
+        self._api_url = api_url
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+        self._with_associated_emails = with_associated_emails
+        self._threads = threading.local()
+
+    def add_attributes(self, email: str, custom: list[dict[str, Any]]) -> Answer | NoAnswer:
+        """Set custom attributes of all customers with this email. Raises nothing of HTTP's."""
+        body: dict[str, Any] = {"email": email, "custom": custom}
+        if self._with_associated_emails:
+            body["with_associated_emails"] = True
+        return self._request("POST", _PATH, body)
+
+    def ping(self) -> Answer | NoAnswer:
+        """Ask whether the API key is valid. Raises nothing of HTTP's."""
+        return self._request("GET", "/ping")
+
+    def _request(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> Answer | NoAnswer:
+        deadline = _Deadline(self._timeout_s)
+        _current.deadline = deadline
+        try:
+            with (
+                deadline,
+                self._session().request(
+                    method,
+                    self._api_url + path,
+                    json=body,
+                    timeout=(min(5, self._timeout_s), self._timeout_s),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                content = _read(response)
+            if deadline.passed:  # the body may only look complete
+                raise requests.Timeout
+            return Answer(
+                status=response.status_code,
+                body=content,
+                retry_after=response.headers.get("Retry-After"),
+            )
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+        ) as error:
+            reason = (
+                f"no answer within {self._timeout_s:g} s" if deadline.passed else _reason(error)
+            )
+            return NoAnswer(reason=reason, sent=deadline.sent)
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._threads, "session", None)
+        if session is None:
+            session = requests.Session()
+            session.mount("https://", _DeadlineAdapter(pool_maxsize=1))
+            session.mount("http://", _DeadlineAdapter(pool_maxsize=1))
+            session.auth = (self._api_key.reveal(), "")
+            session.headers["User-Agent"] = USER_AGENT
+            session.headers["Accept"] = "application/json"
+            self._threads.session = session
+        return session
+
+
+def _read(response: requests.Response) -> bytes:
+    content = bytearray()
+    for chunk in response.iter_content(65_536):
+        content += chunk
+        if len(content) >= MAX_BODY:
+            break
+    return bytes(content[:MAX_BODY])
+
+
+def _reason(error: Exception) -> str:
+    """The error in a few words. Its own text can hold addresses, so only its kind is told."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "TLS failed: the server's certificate was not accepted"
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "could not connect in time"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return "the answer could not be decoded"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the answer broke off"
+    if isinstance(error, requests.ConnectionError):
+        return "the connection failed"
+    return type(error).__name__
+
+
+class _Deadline:
+    """Ends a request for good: read timeouts start anew with every byte, this does not.
+
+    A lease is longer than this deadline, so that no second request for an email can start while
+    one is under way (promise 3).
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self.passed = False
+        self.sent = False
+        self._connection: HTTPConnection | None = None
+        self._timer = threading.Timer(timeout_s, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def before_sending(self, connection: HTTPConnection) -> None:
+        """Raises ConnectTimeoutError when connecting has used up the time."""
+        self._connection = connection
+        if self.passed:
+            raise urllib3.exceptions.ConnectTimeoutError
+        self.sent = True
+
+    def _cut(self) -> None:
+        self.passed = True
+        sock = self._connection and self._connection.sock
+        if sock:
+            with contextlib.suppress(OSError):  # closed in this moment
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Current(threading.local):
+    deadline: _Deadline
+
+
+_current = _Current()
+
+
+class _Bounded(HTTPConnection):
+    def endheaders(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        _current.deadline.before_sending(self)
+        super().endheaders(*args, **kwargs)
+
+
+class _BoundedTLS(_Bounded, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _Bounded
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _BoundedTLS
+
+
+class _DeadlineAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

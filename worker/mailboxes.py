@@ -1,0 +1,275 @@
+"""The state of an account in Redis: its inbox, its mailboxes, who may deliver what, and outcomes.
+
+Each method is one transition, and each transition one Lua script in `lua/`: it happens whole or
+not at all, and may be repeated, since redis-py repeats a command whose answer was lost. Time is
+Redis's own. Nothing else writes these keys, except `producers/enqueue.lua` the inbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import redis
+
+from ..config.scripts import load_script
+from ..jobs.attributes import Attribute, AttributeType
+from ..jobs.job import VERSION_LENGTH, AttributeJob
+from ..jobs.keys import Keys
+from ..jobs.outcome import Status
+
+Staged = Literal["staged", "superseded", "known", "future"]
+
+_PACKAGE = "attribute_courier.worker.lua"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right to make one delivery to one mailbox, for a limited time."""
+
+    mailbox_id: str
+    token: str
+    email: str
+    attributes: int
+    """How many attributes were waiting when the lease was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """One attribute's newest value, as it lies in a mailbox."""
+
+    version: str
+    attribute: Attribute
+
+    @property
+    def job_id(self) -> str:
+        """The job that asked for it."""
+        return self.version[16:]
+
+    @property
+    def digest(self) -> str:
+        """A short text that is the same for the same type and value."""
+        content = json.dumps([self.attribute.type, self.attribute.value], ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingJob:
+    """A job that a delivery answers for, and what its earlier attempts came to."""
+
+    job_id: str
+    attempts: int = 0
+    """Requests made for it so far."""
+    unmatched: int = 0
+    """How many of them found no customer."""
+    unconfirmed: int = 0
+    """How many of them were answered with 2xx, but without its values."""
+    failing_since_us: int | None = None
+    """When the server first failed on it; None if it has not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What is to be sent for an email in one request, and for which jobs."""
+
+    mailbox_id: str
+    token: str
+    now_us: int
+    """Redis's time of the claim, in microseconds since the epoch."""
+    email: str
+    failures: int
+    """Failures of the server in a row, for this mailbox."""
+    values: tuple[Value, ...]
+    jobs: tuple[PendingJob, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What one answer means for one job."""
+
+    job_id: str
+    status: Status
+    """`pending` when the job is to be tried again."""
+    fields: dict[str, str | int]
+    """What to note in its outcome."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settlement:
+    """What one answer means for a mailbox and all its jobs."""
+
+    jobs: tuple[JobResult, ...]
+    seen: frozenset[str] = frozenset()
+    """Keys of the values that ChartMogul took."""
+    retry_s: float = 0
+    """Seconds until what is left is tried again."""
+    rest_s: float = 0
+    """Seconds in which nothing is sent for this email, not even a newer job."""
+    failures: int = 0
+    alone: bool = False
+    """Whether the jobs of this mailbox are tried one by one from now on."""
+
+
+class Mailboxes:
+    """One account's state.
+
+    Args:
+        client: a connection with `decode_responses`.
+        keys: the account's keys.
+        lease_s: seconds that a lease lasts, from its release and again from its claim. Must be
+            longer than a request can take plus the time that a lost request can still act.
+        retention_s: seconds that outcomes and delivered versions are kept.
+    """
+
+    def __init__(
+        self, client: redis.Redis, keys: Keys, *, lease_s: float, retention_s: int
+    ) -> None:
+        self._prefix = keys.prefix
+        self._lease_ms = round(lease_s * 1000)
+        self._retention_s = retention_s
+        self._client: Any = client  # redis-py's types allow for bytes at every turn
+        self._keys = keys
+
+        def script(name: str) -> Any:
+            return load_script(client, _PACKAGE, "common.lua", f"{name}.lua")
+
+        self._stage = script("stage")
+        self._reject = script("reject")
+        self._announce = script("announce")
+        self._release = script("release")
+        self._acquire = script("acquire")
+        self._claim = script("claim")
+        self._settle = script("settle")
+
+    def documents(self, job_ids: Sequence[str]) -> list[str | None]:
+        """The inbox's documents of these jobs; None for one that is not there (any more)."""
+        answer: list[str | None] = self._client.hmget(self._keys.inbox, list(job_ids))
+        return answer
+
+    def stage(self, job: AttributeJob) -> Staged:
+        """Move a job from the inbox to its email's mailbox."""
+        values: list[str] = []
+        for attribute in job.attributes:
+            values += [attribute.key, _payload(attribute)]
+        names = ",".join(attribute.key for attribute in job.attributes)
+        answer: Staged = self._call(
+            self._stage,
+            job.job_id,
+            job.mailbox_id,
+            job.email,
+            job.lane,
+            job.version,
+            self._retention_s,
+            names,
+            *values,
+        )
+        return answer
+
+    def reject(self, job_id: str, reasons: str, *, mailbox_id: str = "", email: str = "") -> bool:
+        """Record as `invalid` what makes no job. False when it has an outcome already."""
+        return bool(self._call(self._reject, job_id, reasons, self._retention_s, mailbox_id, email))
+
+    def announce(self, *, older_than_s: float, limit: int) -> list[str]:
+        """Ids of jobs whose message may be lost; each again only after as long a time."""
+        answer: list[str] = self._call(self._announce, round(older_than_s * 1000), limit)
+        return answer
+
+    def release(self, *, max_parallel: int) -> tuple[list[Lease], float | None]:
+        """Lease due mailboxes, live before bulk, while fewer than `max_parallel` are in flight.
+
+        Also takes back leases that have expired.
+
+        Returns:
+            The new leases, and seconds until there may be more (None: nothing is waiting).
+        """
+        wait_ms, leases = self._call(
+            self._release, max_parallel, self._lease_ms, secrets.token_hex(8)
+        )
+        return [
+            Lease(mailbox_id=mailbox_id, token=token, email=email, attributes=attributes)
+            for mailbox_id, token, email, attributes in leases
+        ], None if wait_ms < 0 else wait_ms / 1000
+
+    def acquire(self, mailbox_id: str, token: str, *, rate: float) -> float | None:
+        """Take the account's next slot at `rate` requests a second.
+
+        Returns:
+            Seconds to wait for it; None when the lease is not valid (any more).
+        """
+        wait_ms = self._call(
+            self._acquire, mailbox_id, token, round(1_000_000 / rate), self._lease_ms
+        )
+        return None if wait_ms < 0 else wait_ms / 1000
+
+    def claim(self, mailbox_id: str, token: str) -> Claim | None:
+        """Take what is to be sent now. None when the lease is not valid or nothing is left."""
+        answer = self._call(self._claim, mailbox_id, token, self._lease_ms, self._retention_s)
+        if answer is None:
+            return None
+        now_us, email, failures, values, jobs = answer
+        return Claim(
+            mailbox_id=mailbox_id,
+            token=token,
+            now_us=int(now_us),
+            email=email,
+            failures=int(failures),
+            values=tuple(_value(key, held) for key, held in _pairs(values)),
+            jobs=tuple(_pending(job_id, dict(_pairs(fields))) for job_id, fields in _pairs(jobs)),
+        )
+
+    def settle(self, claim: Claim, settlement: Settlement) -> bool:
+        """Carry out what an answer means. False when the lease had ended: nothing was changed."""
+        args: list[str | int] = [
+            claim.mailbox_id,
+            claim.token,
+            self._retention_s,
+            round(settlement.retry_s * 1000),
+            round(settlement.rest_s * 1000),
+            settlement.failures,
+            "1" if settlement.alone else "",
+            len(claim.values),
+        ]
+        for value in claim.values:
+            seen = value.attribute.key in settlement.seen
+            args += [value.attribute.key, value.version, value.digest if seen else ""]
+        args.append(len(settlement.jobs))
+        for job in settlement.jobs:
+            args += [job.job_id, job.status, len(job.fields)]
+            for name, content in job.fields.items():
+                args += [name, content]
+        return bool(self._call(self._settle, *args))
+
+    def _call(self, script: Any, *args: str | int) -> Any:
+        return script(keys=[self._prefix], args=args)
+
+
+def _pairs(flat: Sequence[Any]) -> zip[tuple[Any, Any]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _payload(attribute: Attribute) -> str:
+    content = [attribute.type, attribute.value, attribute.source]
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _value(key: str, held: str) -> Value:
+    kind, value, source = json.loads(held[VERSION_LENGTH:])
+    return Value(
+        version=held[:VERSION_LENGTH],
+        attribute=Attribute(type=AttributeType(kind), key=key, value=value, source=source),
+    )
+
+
+def _pending(job_id: str, fields: dict[str, str]) -> PendingJob:
+    since = fields.get("failing_since")
+    return PendingJob(
+        job_id=job_id,
+        attempts=int(fields.get("attempts", 0)),
+        unmatched=int(fields.get("unmatched", 0)),
+        unconfirmed=int(fields.get("unconfirmed", 0)),
+        failing_since_us=int(since) if since else None,
+    )

@@ -1,0 +1,169 @@
+"""What a verdict means for each job of a delivery, and for the mailbox: a pure function."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.settings import Confirm, Settings
+from ..jobs.job import redacted_email
+from ..jobs.outcome import Status
+from .confirm import shows
+from .mailboxes import Claim, JobResult, PendingJob, Settlement, Value
+from .verdicts import Kind, Verdict
+
+BACKOFF_BASE_S = 1
+BACKOFF_CAP_S = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How patient to be. DESIGN, "What an answer leads to", has the reasons."""
+
+    confirm: Confirm
+    unmatched_delays_s: tuple[float, ...]
+    unconfirmed_delays_s: tuple[float, ...]
+    give_up_after_s: float
+    timeout_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        return cls(
+            confirm=settings.confirm,
+            unmatched_delays_s=settings.unmatched_delays_s,
+            unconfirmed_delays_s=settings.unconfirmed_delays_s,
+            give_up_after_s=settings.give_up_after_s,
+            timeout_s=settings.timeout_s,
+        )
+
+
+def settle(
+    verdict: Verdict,
+    claim: Claim,
+    policy: Policy,
+    jitter: Callable[[float, float], float] = random.uniform,
+) -> Settlement:
+    """What to do, given the verdict on the request that was made for a claim."""
+    match verdict.kind:
+        case Kind.TAKEN:
+            return _taken(verdict, claim, policy)
+        case Kind.UNMATCHED:
+            return _wait_for_customer(verdict, claim, policy)
+        case Kind.CONTENT:
+            return _refused(verdict, claim)
+        case Kind.SERVER | Kind.ACCOUNT | Kind.PACE:
+            return _again(verdict, claim, policy, jitter)
+
+
+def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
+    results, delays = [], []
+    for job in claim.jobs:
+        mine = [value for value in claim.values if value.job_id == job.job_id]
+        fields = _attempt(verdict, claim, job)
+        if _confirmed(mine, verdict.entries, policy.confirm):
+            results.append(_result(job, "delivered", fields))
+            continue
+        fields["message"] = "ChartMogul answered without showing the values"
+        fields["unconfirmed"] = job.unconfirmed + 1
+        if job.unconfirmed < len(policy.unconfirmed_delays_s):
+            delays.append(policy.unconfirmed_delays_s[job.unconfirmed])
+            results.append(_result(job, "pending", fields))
+        else:
+            results.append(_result(job, "unconfirmed", fields))
+    return Settlement(
+        jobs=tuple(results),
+        seen=frozenset(value.attribute.key for value in claim.values),
+        retry_s=min(delays, default=0),
+    )
+
+
+def _confirmed(values: Sequence[Value], entries: Sequence[Any], confirm: Confirm) -> bool:
+    match confirm:
+        case "status":
+            return True
+        case "match":
+            return bool(entries)
+        case "echo":
+            return all(any(shows(entry, value.attribute) for entry in entries) for value in values)
+
+
+def _wait_for_customer(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
+    # Customers reach ChartMogul late (reference: "The vendor imports customers through queues").
+    results, delays = [], []
+    for job in claim.jobs:
+        fields = _attempt(verdict, claim, job) | {"unmatched": job.unmatched + 1}
+        if job.unmatched < len(policy.unmatched_delays_s):
+            delays.append(policy.unmatched_delays_s[job.unmatched])
+            results.append(_result(job, "pending", fields))
+        else:
+            results.append(_result(job, "unmatched", fields))
+    return Settlement(jobs=tuple(results), retry_s=min(delays, default=0))
+
+
+def _refused(verdict: Verdict, claim: Claim) -> Settlement:
+    alone = len(claim.jobs) > 1
+    status: Status = "pending" if alone else "refused"
+    return Settlement(
+        jobs=tuple(_result(job, status, _attempt(verdict, claim, job)) for job in claim.jobs),
+        alone=alone,
+    )
+
+
+def _again(
+    verdict: Verdict, claim: Claim, policy: Policy, jitter: Callable[[float, float], float]
+) -> Settlement:
+    delay_s = jitter(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(claim.failures, 30)))
+    if verdict.may_still_act:
+        # The lost request must not take effect after the next one.
+        delay_s = max(delay_s, 2 * policy.timeout_s)
+    results = []
+    for job in claim.jobs:
+        if verdict.kind is not Kind.SERVER:
+            results.append(_result(job, "pending", _note(verdict, claim)))
+            continue
+        since_us = job.failing_since_us or claim.now_us
+        fields = _attempt(verdict, claim, job) | {"failing_since": since_us}
+        given_up = (claim.now_us - since_us) / 1e6 >= policy.give_up_after_s
+        results.append(_result(job, "failed" if given_up else "pending", fields))
+    return Settlement(
+        jobs=tuple(results), retry_s=delay_s, rest_s=delay_s, failures=claim.failures + 1
+    )
+
+
+def _result(job: PendingJob, status: Status, fields: dict[str, str | int]) -> JobResult:
+    return JobResult(job_id=job.job_id, status=status, fields=fields)
+
+
+def _attempt(verdict: Verdict, claim: Claim, job: PendingJob) -> dict[str, str | int]:
+    return _note(verdict, claim) | {"attempts": job.attempts + 1, "sent": claim.now_us}
+
+
+def _note(verdict: Verdict, claim: Claim) -> dict[str, str | int]:
+    """What the outcome says of the answer; all fields each time, so that none is left over."""
+    return {
+        "http_status": verdict.http_status or "",
+        "message": _without_content(verdict.message or "", claim),
+        "customers": json.dumps([_identity(entry) for entry in verdict.entries]),
+    }
+
+
+def _identity(entry: Any) -> list[str | None]:
+    fields = entry if isinstance(entry, dict) else {}
+    return [
+        str(fields[name]) if fields.get(name) is not None else None
+        for name in ("uuid", "external_id")
+    ]
+
+
+def _without_content(message: str, claim: Claim) -> str:
+    """ChartMogul's words without the email and the values: outcomes are shown in Flower."""
+    message = re.sub(re.escape(claim.email), redacted_email(claim.email), message, flags=re.I)
+    for value in claim.values:
+        text = str(value.attribute.value)
+        if len(text) > 1:
+            message = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "***", message)
+    return message

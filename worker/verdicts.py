@@ -1,0 +1,121 @@
+"""What an answer of ChartMogul means: the table of the design, as a pure function."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from .chartmogul import Answer, NoAnswer
+
+
+class Kind(StrEnum):
+    """Whose fault it is, if anyone's."""
+
+    TAKEN = "taken"
+    """2xx with customers: what their entries show decides about each job."""
+    UNMATCHED = "unmatched"
+    """No customer has this email."""
+    CONTENT = "content"
+    """ChartMogul refuses what was sent."""
+    ACCOUNT = "account"
+    """The key or the plan is at fault; no job is."""
+    PACE = "pace"
+    """Too many requests; no job is at fault."""
+    SERVER = "server"
+    """The server or the way to it failed, or answered as ChartMogul does not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What an answer means for the request."""
+
+    kind: Kind
+    http_status: int | None = None
+    message: str | None = None
+    entries: tuple[Any, ...] = ()
+    """The customers of a 2xx, as they came."""
+    may_still_act: bool = False
+    """Whether the request may take effect later on, so that the next one has to wait."""
+
+
+# From ChartMogul's reference, "Status codes". 504 and 524 come from the proxy in front, which has
+# given up on a server that goes on; 520 says that its answer made no sense to the proxy.
+_KINDS = {
+    400: Kind.CONTENT,
+    401: Kind.ACCOUNT,
+    402: Kind.ACCOUNT,
+    403: Kind.ACCOUNT,
+    404: Kind.UNMATCHED,
+    422: Kind.CONTENT,
+    429: Kind.PACE,
+}
+_GAVE_UP_WAITING = {502, 504, 520, 524}
+
+
+def judge(answer: Answer | NoAnswer) -> Verdict:
+    """The verdict on an answer. Never fails on the answer's form."""
+    if isinstance(answer, NoAnswer):
+        return Verdict(kind=Kind.SERVER, message=answer.reason, may_still_act=answer.sent)
+    document = _json(answer.body)
+    if 200 <= answer.status < 300:
+        return _judge_2xx(answer, document)
+    kind = _KINDS.get(answer.status, Kind.SERVER)
+    message = _message(document)
+    if answer.status == 503 and message and "connection" in message.lower():
+        kind = Kind.PACE  # "more than 20 parallel connections", or plain unavailability
+    return Verdict(
+        kind=kind,
+        http_status=answer.status,
+        message=message or f"HTTP {answer.status}",
+        may_still_act=answer.status in _GAVE_UP_WAITING,
+    )
+
+
+def _judge_2xx(answer: Answer, document: object) -> Verdict:
+    match document:
+        case {"entries": [*entries]} if entries:
+            return Verdict(kind=Kind.TAKEN, http_status=answer.status, entries=tuple(entries))
+        case {"entries": []}:
+            return Verdict(
+                kind=Kind.UNMATCHED,
+                http_status=answer.status,
+                message="no customer has this email",
+            )
+    if document is None and answer.body.strip():
+        # A proxy's page, or an answer that broke off.
+        return Verdict(
+            kind=Kind.SERVER,
+            http_status=answer.status,
+            message=f"HTTP {answer.status} with something else than JSON",
+            may_still_act=True,
+        )
+    return Verdict(kind=Kind.TAKEN, http_status=answer.status)
+
+
+def _json(body: bytes) -> object:
+    try:
+        document: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return document
+
+
+def _message(document: object) -> str | None:
+    """The best words in an error of any of the three shapes."""
+    match document:
+        case {"message": str(message)} if message.strip():
+            return _short(message)
+        case {"error": str(message)} if message.strip():
+            return _short(message)
+        case {"errors": dict(errors)} if errors:
+            return _short("; ".join(f"{field}: {reason}" for field, reason in errors.items()))
+        case {"errors": [*errors]} if errors:
+            return _short("; ".join(map(str, errors)))
+    return None
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:299] + "…"
