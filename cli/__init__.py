@@ -1,0 +1,5 @@
+"""The `courier` command."""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,0 +1,123 @@
+"""`courier add`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+
+import click
+
+from ..jobs.attributes import Attribute, in_utc, instant
+from ..jobs.errors import FieldError, InvalidJob
+from ..jobs.job import Lane
+from ..producers import add_attributes
+from .main import EXIT_NOT_DELIVERED, EXIT_STILL_PENDING
+from .output import Format, format_option, show_outcomes
+
+
+@click.command(
+    "add",
+    epilog="""\b
+Examples:
+  courier add ada@example.com channel=Facebook age:Integer=8
+  courier add ada@example.com nps:Integer=9 --source survey --wait 30
+  courier add ada@example.com plan=pro --occurred-at 2026-11-23T09:30:00Z
+""",
+)
+@click.argument("email")
+@click.argument("attributes", nargs=-1, required=True, metavar="KEY[:TYPE]=VALUE...")
+@click.option("--source", help="Where the attributes were made; shown in ChartMogul.")
+@click.option(
+    "--occurred-at",
+    metavar="TIME",
+    help="When the values became true, in ISO 8601 (UTC if it names no zone). Without it: now.",
+)
+@click.option("--idempotency-key", metavar="KEY", help="A job with a known key is no new job.")
+@click.option(
+    "--lane",
+    type=click.Choice(["live", "bulk"]),
+    default="live",
+    show_default=True,
+    help="Bulk waits behind live.",
+)
+@click.option("--account", help="Name of the ChartMogul account, if there are several.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait for the outcome and print it.",
+)
+@format_option
+def command(
+    email: str,
+    attributes: tuple[str, ...],
+    source: str | None,
+    occurred_at: str | None,
+    idempotency_key: str | None,
+    lane: Lane,
+    account: str | None,
+    wait_s: float | None,
+    format_: Format | None,
+) -> None:
+    """Ask for attributes to be added to all customers that have EMAIL.
+
+    A value is a String unless its TYPE says otherwise: String, Integer, Decimal, Timestamp or
+    Boolean. Without --wait, the job's id is printed and the worker does the rest.
+    """
+    receipt = add_attributes(
+        email,
+        _attributes(attributes),
+        source=source,
+        occurred_at=_time(occurred_at),
+        idempotency_key=idempotency_key,
+        lane=lane,
+        account=account,
+    )
+    if receipt.duplicate:
+        click.echo("This idempotency key is known: an earlier job answers for it.", err=True)
+    if wait_s is None:
+        click.echo(receipt.job_id)
+        return
+    try:
+        outcome = receipt.wait(wait_s)
+    except TimeoutError:
+        found = receipt.outcome()
+        show_outcomes([found] if found else [], format_)
+        click.echo(
+            f"Still pending after {wait_s:g} s; ask again with: "
+            f"courier outcomes --job {receipt.job_id}",
+            err=True,
+        )
+        sys.exit(EXIT_STILL_PENDING)
+    show_outcomes([outcome], format_)
+    sys.exit(0 if outcome.successful else EXIT_NOT_DELIVERED)
+
+
+def _attributes(texts: tuple[str, ...]) -> list[Attribute]:
+    found: list[Attribute] = []
+    errors: list[FieldError] = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        key, _, type_ = name.partition(":")
+        if not equals:
+            raise click.UsageError(
+                f"{text!r} is not KEY=VALUE or KEY:TYPE=VALUE, such as channel=Facebook or "
+                "age:Integer=8"
+            )
+        try:
+            found.append(Attribute.of(type_ or "String", value, key=key))
+        except InvalidJob as error:
+            errors += [FieldError(path=key, message=each.message) for each in error.errors]
+    if errors:
+        raise InvalidJob(errors)
+    return found
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return in_utc(instant(text))
+    except InvalidJob as error:
+        raise click.UsageError(f"--occurred-at {error.errors[0].message}") from None

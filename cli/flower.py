@@ -1,0 +1,49 @@
+"""`courier flower`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ..config import load_settings, make_celery
+from ..config.settings import is_loopback
+
+
+@click.command(
+    "flower",
+    epilog="""\b
+Examples:
+  courier flower
+  COURIER_FLOWER_BASIC_AUTH=ada:secret courier flower --host 0.0.0.0
+""",
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def command(port: int, host: str) -> None:
+    """Watch the jobs in a browser, with Flower.
+
+    A job's task has the job's id, its state follows the job's outcome, and it shows no values and
+    no whole email. Beyond this machine Flower listens only with a password, which also protects
+    its /metrics then: set COURIER_FLOWER_BASIC_AUTH=user:password.
+    """
+    settings = load_settings()
+    if settings.flower_basic_auth is None and not is_loopback(host):
+        raise click.UsageError(
+            f"to listen on {host}, set COURIER_FLOWER_BASIC_AUTH=user:password: "
+            "Flower can stop workers and send tasks"
+        )
+    try:
+        from flower.views.monitor import Metrics
+    except ImportError:
+        raise click.ClickException(
+            'Flower is not installed: pip install "attribute-courier[flower]"'
+        ) from None
+    from tornado.web import authenticated
+
+    # Flower leaves its metrics open whatever the password.
+    Metrics.get = authenticated(Metrics.get)
+    if settings.flower_basic_auth is not None:
+        # By the environment, since the arguments of a process are everybody's to read.
+        os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth.reveal()
+    make_celery(settings).start(["flower", f"--address={host}", f"--port={port}"])

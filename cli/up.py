@@ -1,0 +1,108 @@
+"""`courier up`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+import click
+import redis
+
+from ..config import Settings, load_settings
+from ..config.connections import connect_briefly
+from ..config.settings import is_loopback
+from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
+from .main import EXIT_UNREACHABLE, Failure
+from .stage import start_worker
+
+WORKER_STOP_S = 40
+
+
+@click.command(
+    "up",
+    epilog="""\b
+Examples:
+  courier up
+  CHARTMOGUL_API_KEY=… courier up
+
+\b
+Then, in another terminal:
+  courier add ada@example.com channel=Facebook age:Integer=8 --wait 30
+""",
+)
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".courier"),
+    show_default=True,
+    help="Directory for Redis's data, which stays for the next time.",
+)
+@click.option(
+    "--sandbox-port",
+    type=click.IntRange(0, 65535),
+    default=8181,
+    show_default=True,
+    help="Port of the stand-in; 0 chooses a free one.",
+)
+def command(data_dir: Path, sandbox_port: int) -> None:
+    """Run everything in this terminal, until Ctrl-C: Redis, a worker, and a stand-in for
+    ChartMogul when CHARTMOGUL_API_KEY is not set.
+
+    The embedded Redis listens where COURIER_REDIS_URL says (localhost:6379 by default), so that
+    `courier add` in another terminal finds it; a Redis that answers there already is used as it
+    is. For development: in production, run Redis yourself.
+    """
+    settings = load_settings()
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    environ: dict[str, str] = {}
+    try:
+        with ExitStack() as running:
+            click.echo(_redis(settings, data_dir, running))
+            if not settings.api_keys:
+                stand_in = running.enter_context(SandboxProcess(port=sandbox_port))
+                environ["CHARTMOGUL_API_URL"] = stand_in.url
+                environ["CHARTMOGUL_API_KEY"] = DEFAULT_API_KEY
+                click.echo(f"ChartMogul  a stand-in at {stand_in.url}: CHARTMOGUL_API_KEY is unset")
+            else:
+                click.echo(f"ChartMogul  {settings.api_url}")
+            worker = start_worker(environ)
+            running.callback(worker.stop, WORKER_STOP_S)
+            click.echo(f"Worker      pid {worker.pid}; Ctrl-C stops everything")
+            code = worker.popen.wait()
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo("Stopped.")
+        return
+    raise click.ClickException(f"the worker ended by itself, with exit code {code}")
+
+
+def _redis(settings: Settings, data_dir: Path, running: ExitStack) -> str:
+    try:
+        connect_briefly(settings).ping()
+    except redis.AuthenticationError:
+        raise Failure(
+            f"the Redis at {settings.redis_address} wants a password", EXIT_UNREACHABLE
+        ) from None
+    except redis.RedisError:
+        pass
+    else:
+        return f"Redis       {settings.redis_address}, which runs already"
+    parts = urlsplit(settings.redis_url.reveal())
+    if parts.scheme != "redis" or not is_loopback(parts.hostname or "") or parts.password:
+        raise Failure(
+            f"no Redis answers at {settings.redis_address}, and an embedded one would listen on "
+            "this machine alone, without password or TLS: start yours, or unset COURIER_REDIS_URL",
+            EXIT_UNREACHABLE,
+        )
+    running.enter_context(EmbeddedRedis(data_dir / "redis", port=parts.port or 6379))
+    return f"Redis       {settings.redis_address}, embedded, data in {data_dir}{os.sep}redis"
+
+
+def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
