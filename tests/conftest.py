@@ -1,0 +1,172 @@
+"""Fixtures: a scrubbed environment, real servers, real workers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import pytest
+import redis
+
+from attribute_courier.cli.stage import start_worker
+from attribute_courier.config import load_settings
+from attribute_courier.jobs.keys import Keys
+from attribute_courier.jobs.outcome import Outcome, Outcomes
+from attribute_courier.producers import Producer, Receipt
+from attribute_courier.sandbox import (
+    DEFAULT_API_KEY,
+    EmbeddedRedis,
+    LeashedProcess,
+    SandboxConfig,
+    SandboxProcess,
+)
+
+from .waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def _scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("COURIER_", "CHARTMOGUL_", "FLOWER_", "CELERY_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server: EmbeddedRedis) -> EmbeddedRedis:
+    """The embedded server, empty."""
+    with redis.Redis.from_url(_server.url) as client:
+        client.flushall()
+    return _server
+
+
+@pytest.fixture(params=["fakeredis", "embedded"])
+def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    """An empty Redis: the fake one, and the real one, since each finds what the other misses."""
+    if request.param == "fakeredis":
+        found: redis.Redis = fakeredis.FakeRedis(decode_responses=True)
+    else:
+        url = request.getfixturevalue("server").url
+        found = redis.Redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def _stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    log = tmp_path_factory.mktemp("sandbox") / "sandbox.log"
+    with SandboxProcess(SandboxConfig(auto_customers="*@load.example"), log=log) as process:
+        yield process
+
+
+@pytest.fixture
+def stand_in(_stand_in: SandboxProcess) -> SandboxProcess:
+    """The ChartMogul stand-in with its first state and settings."""
+    _stand_in.reset()
+    return _stand_in
+
+
+@dataclass
+class Courier:
+    """The courier as a whole: real Redis, real stand-in, a producer, and workers on demand."""
+
+    server: EmbeddedRedis
+    stand_in: SandboxProcess
+    environ: dict[str, str]
+    producer: Producer
+    client: redis.Redis
+    logs: Path
+    account: str = "default"
+    workers: list[LeashedProcess] = field(default_factory=list)
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.account)
+
+    @property
+    def outcomes(self) -> Outcomes:
+        return Outcomes(self.client, self.keys)
+
+    def start_worker(self, **environ: str) -> LeashedProcess:
+        """A real worker, ready to work."""
+        before = self._ready()
+        worker = start_worker(
+            {**self.environ, **environ}, self.logs / f"worker-{len(self.workers)}.log"
+        )
+        self.workers.append(worker)
+        wait_until(lambda: self._ready() > before or not worker.running, what="a worker is ready")
+        assert worker.running, self.log()
+        return worker
+
+    def log(self) -> str:
+        """All that the workers have said."""
+        return "".join(path.read_text() for path in sorted(self.logs.glob("worker-*.log")))
+
+    def _ready(self) -> int:
+        return self.log().count(" ready.")
+
+    def wait(self, *receipts: Receipt, timeout_s: float = 30) -> list[Outcome]:
+        """Wait until all these jobs are at their end."""
+        deadline = time.monotonic() + timeout_s
+        return [
+            receipt.wait(max(0.1, deadline - time.monotonic()), poll=0.02) for receipt in receipts
+        ]
+
+    def custom(self, email: str, customer: int = 0) -> dict[str, Any]:
+        """The custom attributes that a customer has in the stand-in."""
+        found: dict[str, Any] = self.stand_in.customers(email)[customer]["attributes"]["custom"]
+        return found
+
+    def posts(self, email: str | None = None) -> list[dict[str, Any]]:
+        """The requests that the stand-in got, in order."""
+        return [
+            each
+            for each in self.stand_in.requests()
+            if each["method"] == "POST" and (email is None or each["email"] == email)
+        ]
+
+
+@pytest.fixture
+def courier(
+    server: EmbeddedRedis,
+    stand_in: SandboxProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Courier]:
+    """The whole courier; a test starts the workers it needs. Short times, so tests are quick."""
+    environ = {
+        "COURIER_REDIS_URL": server.url,
+        "CHARTMOGUL_API_URL": stand_in.url,
+        "CHARTMOGUL_API_KEY": DEFAULT_API_KEY,
+        "COURIER_TIMEOUT": "2s",
+        "COURIER_UNMATCHED_DELAYS": "500ms,500ms",
+        "COURIER_UNCONFIRMED_DELAYS": "500ms",
+    }
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    client = redis.Redis.from_url(server.url, decode_responses=True)
+    whole = Courier(
+        server=server,
+        stand_in=stand_in,
+        environ=environ,
+        producer=Producer(load_settings()),
+        client=client,
+        logs=logs,
+    )
+    yield whole
+    for worker in whole.workers:
+        worker.kill()
+    whole.producer.close()
+    client.close()
