@@ -18,10 +18,6 @@ DELIVER_TASK = "attribute_courier.deliver"
 """Task name; arguments: account, mailbox id, lease token."""
 DELIVER_QUEUE = "deliver"
 
-VISIBILITY_TIMEOUT_S = 120
-"""Kombu gives back the messages of a dead worker after this. All that share a broker must agree
-on it, which is why it is no setting."""
-
 KEY_PREFIX = "courier:celery:"
 """Before every key of Celery's: another application's queues in the same Redis stay apart."""
 
@@ -46,9 +42,10 @@ def make_celery(settings: Settings, *, socket_timeout_s: float = 30) -> CourierC
         broker_connection_max_retries=None,  # the default gives up after 100
         broker_transport_options={
             "global_keyprefix": KEY_PREFIX,
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
+            # No record of unacknowledged messages, so none comes back: the inbox and the leases
+            # recover what a dead worker held, and sooner. With the record, a worker whose Redis
+            # restarts may end with an AttributeError when it acknowledges on the old channel.
+            "ack_emulation": False,
             "socket_timeout": socket_timeout_s,
             "socket_connect_timeout": min(5, socket_timeout_s),
             "socket_keepalive": True,
@@ -68,8 +65,8 @@ def make_celery(settings: Settings, *, socket_timeout_s: float = 30) -> CourierC
             ACCEPT_TASK: {"queue": ACCEPT_QUEUE},
             DELIVER_TASK: {"queue": DELIVER_QUEUE},
         },
+        # Kombu counts what is not acknowledged: late, a worker takes no more than it has threads.
         task_acks_late=True,
-        task_reject_on_worker_lost=True,
         worker_pool="threads",
         worker_concurrency=settings.concurrency,
         worker_prefetch_multiplier=1,

@@ -166,7 +166,7 @@ class _Deadline:
     def __init__(self, timeout_s: float) -> None:
         self.passed = False
         self.sent = False
-        self._connection: HTTPConnection | None = None
+        self._sock: socket.socket | None = None
         self._timer = threading.Timer(timeout_s, self._cut)
         self._timer.daemon = True
 
@@ -178,17 +178,17 @@ class _Deadline:
 
     def before_sending(self, connection: HTTPConnection) -> None:
         """Raises ConnectTimeoutError when connecting has used up the time."""
-        self._connection = connection
+        # Not the connection: it forgets its socket while an answer that ends it is still read.
+        self._sock = connection.sock
         if self.passed:
             raise urllib3.exceptions.ConnectTimeoutError
         self.sent = True
 
     def _cut(self) -> None:
         self.passed = True
-        sock = self._connection and self._connection.sock
-        if sock:
+        if self._sock is not None:
             with contextlib.suppress(OSError):  # closed in this moment
-                sock.shutdown(socket.SHUT_RDWR)
+                self._sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Current(threading.local):

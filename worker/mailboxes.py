@@ -24,6 +24,9 @@ from ..jobs.outcome import Status
 
 Staged = Literal["staged", "superseded", "known", "future"]
 
+TRANSIT_S = 10
+"""Seconds in which a released lease must be taken up: how long a lost message costs."""
+
 _PACKAGE = "attribute_courier.worker.lua"
 
 
@@ -120,8 +123,9 @@ class Mailboxes:
     Args:
         client: a connection with `decode_responses`.
         keys: the account's keys.
-        lease_s: seconds that a lease lasts, from its release and again from its claim. Must be
-            longer than a request can take plus the time that a lost request can still act.
+        lease_s: seconds that a lease lasts from its claim. Must be longer than a request can take
+            plus the time that a lost request can still act. Before its claim a lease waits for
+            its message and its slot, and lasts `TRANSIT_S` if that is less.
         retention_s: seconds that outcomes and delivered versions are kept.
     """
 
@@ -130,6 +134,7 @@ class Mailboxes:
     ) -> None:
         self._prefix = keys.prefix
         self._lease_ms = round(lease_s * 1000)
+        self._transit_ms = min(self._lease_ms, TRANSIT_S * 1000)
         self._retention_s = retention_s
         self._client: Any = client  # redis-py's types allow for bytes at every turn
         self._keys = keys
@@ -187,7 +192,7 @@ class Mailboxes:
             The new leases, and seconds until there may be more (None: nothing is waiting).
         """
         wait_ms, leases = self._call(
-            self._release, max_parallel, self._lease_ms, secrets.token_hex(8)
+            self._release, max_parallel, self._transit_ms, secrets.token_hex(8)
         )
         return [
             Lease(mailbox_id=mailbox_id, token=token, email=email, attributes=attributes)
@@ -201,7 +206,7 @@ class Mailboxes:
             Seconds to wait for it; None when the lease is not valid (any more).
         """
         wait_ms = self._call(
-            self._acquire, mailbox_id, token, round(1_000_000 / rate), self._lease_ms
+            self._acquire, mailbox_id, token, round(1_000_000 / rate), self._transit_ms
         )
         return None if wait_ms < 0 else wait_ms / 1000
 
