@@ -32,6 +32,7 @@ Channel.do_restore = False
 settings = load_settings()
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
+app.conf.worker_consumer = "attribute_courier.worker.intake:Intake"
 _post = CeleryPost(app)
 
 

@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -17,6 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..config.secret import Secret
+from ..config.settings import is_loopback
 
 MAX_BODY = 1024 * 1024
 """Bytes that are read of an answer."""
@@ -123,6 +125,8 @@ class ChartMogul:
             session = requests.Session()
             session.mount("https://", _DeadlineAdapter(pool_maxsize=1))
             session.mount("http://", _DeadlineAdapter(pool_maxsize=1))
+            # A proxy of the environment has no business between this machine and itself.
+            session.trust_env = not is_loopback(urlsplit(self._api_url).hostname or "")
             session.auth = (self._api_key.reveal(), "")
             session.headers["User-Agent"] = USER_AGENT
             session.headers["Accept"] = "application/json"
@@ -188,7 +192,8 @@ class _Deadline:
         self.passed = True
         if self._sock is not None:
             with contextlib.suppress(OSError):  # closed in this moment
-                self._sock.shutdown(socket.SHUT_RDWR)
+                # Not SSLSocket's own, which takes TLS off a socket that another thread uses.
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
 class _Current(threading.local):
@@ -218,7 +223,17 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _BoundedTLS
 
 
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
 class _DeadlineAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        if not isinstance(manager, urllib3.ProxyManager):
+            raise requests.exceptions.InvalidProxyURL  # SOCKS: its connections know no deadline
+        manager.pool_classes_by_scheme = _POOLS
+        return manager

@@ -68,11 +68,15 @@ class PendingJob:
     attempts: int = 0
     """Requests made for it so far."""
     unmatched: int = 0
-    """How many of them found no customer."""
+    """How many of them found no customer, each after its waiting time."""
+    unmatched_until_us: int = 0
+    """When the waiting time for a customer is over."""
     unconfirmed: int = 0
-    """How many of them were answered with 2xx, but without its values."""
+    """How many of them were answered with 2xx, but without its values, each after its time."""
+    unconfirmed_until_us: int = 0
+    """When the waiting time for its values to show is over."""
     failing_since_us: int | None = None
-    """When the server first failed on it; None if it has not."""
+    """When the server began to fail on it without a break; None if it did not the last time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +279,8 @@ def _pending(job_id: str, fields: dict[str, str]) -> PendingJob:
         job_id=job_id,
         attempts=int(fields.get("attempts", 0)),
         unmatched=int(fields.get("unmatched", 0)),
+        unmatched_until_us=int(fields.get("unmatched_until", 0)),
         unconfirmed=int(fields.get("unconfirmed", 0)),
+        unconfirmed_until_us=int(fields.get("unconfirmed_until", 0)),
         failing_since_us=int(since) if since else None,
     )

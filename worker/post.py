@@ -25,13 +25,10 @@ class CeleryPost:
         """The worker's event dispatcher, while it is connected."""
 
     def accept(self, account: str, job_ids: Sequence[str]) -> None:
-        self._send(ACCEPT_TASK, [account, list(job_ids)], f"{len(job_ids)} jobs")
+        self._send(ACCEPT_TASK, [account, list(job_ids)], _count(len(job_ids), "job"))
 
     def deliver(self, account: str, lease: Lease) -> None:
-        count = lease.attributes
-        shown = (
-            f"{redacted_email(lease.email)} · {count} {'attribute' if count == 1 else 'attributes'}"
-        )
+        shown = _shown(lease.email, lease.attributes)
         self._send(DELIVER_TASK, [account, lease.mailbox_id, lease.token], shown)
 
     def _send(self, task: str, args: list[Any], shown: str) -> None:
@@ -46,11 +43,29 @@ class CeleryPost:
         dispatcher = self.dispatcher
         if dispatcher is None or not dispatcher.enabled:
             return
+        # Of a job that was accepted among others, Flower knows nothing but what is told here.
+        task: dict[str, Any] = {
+            "uuid": outcome.job_id,
+            "name": ACCEPT_TASK,
+            "retries": max(0, outcome.attempts - 1),
+        }
+        if outcome.email:
+            task["args"] = _shown(outcome.email, len(outcome.keys))
         if outcome.successful:
-            dispatcher.send("task-succeeded", uuid=outcome.job_id, result=outcome.summary())
+            dispatcher.send("task-succeeded", result=outcome.summary(), **task)
         elif outcome.ended:
-            dispatcher.send("task-failed", uuid=outcome.job_id, exception=outcome.summary())
+            dispatcher.send("task-failed", exception=outcome.summary(), **task)
         else:
             again = outcome.next_attempt_at
-            when = f" · again at {again:%H:%M:%S} UTC" if again else ""
-            dispatcher.send("task-retried", uuid=outcome.job_id, exception=outcome.summary() + when)
+            when = f" · again at {again:%Y-%m-%d %H:%M:%S} UTC" if again else ""
+            dispatcher.send("task-retried", exception=outcome.summary() + when, **task)
+
+
+def _shown(email: str, attributes: int) -> str:
+    # Of what made no job, the attributes are not known.
+    count = f" · {_count(attributes, 'attribute')}" if attributes else ""
+    return redacted_email(email) + count
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" + ("" if number == 1 else "s")

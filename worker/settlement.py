@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.settings import Confirm, Settings
-from ..jobs.job import redacted_email
 from ..jobs.outcome import Status
 from .confirm import shows
 from .mailboxes import Claim, JobResult, PendingJob, Settlement, Value
@@ -18,6 +17,8 @@ from .verdicts import Kind, Verdict
 
 BACKOFF_BASE_S = 1
 BACKOFF_CAP_S = 600
+MAX_SHOWN = 300
+"""Characters of a message, or of a customer's id, that an outcome keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +69,16 @@ def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
             results.append(_result(job, "delivered", fields))
             continue
         fields["message"] = "ChartMogul answered without showing the values"
-        fields["unconfirmed"] = job.unconfirmed + 1
-        if job.unconfirmed < len(policy.unconfirmed_delays_s):
-            delays.append(policy.unconfirmed_delays_s[job.unconfirmed])
-            results.append(_result(job, "pending", fields))
-        else:
+        tries, wait_s = _wait(
+            job.unconfirmed, job.unconfirmed_until_us, claim.now_us, policy.unconfirmed_delays_s
+        )
+        fields["unconfirmed"] = tries
+        if wait_s is None:
             results.append(_result(job, "unconfirmed", fields))
+        else:
+            fields["unconfirmed_until"] = claim.now_us + round(wait_s * 1e6)
+            results.append(_result(job, "pending", fields))
+            delays.append(wait_s)
     return Settlement(
         jobs=tuple(results),
         seen=frozenset(value.attribute.key for value in claim.values),
@@ -95,13 +100,31 @@ def _wait_for_customer(verdict: Verdict, claim: Claim, policy: Policy) -> Settle
     # Customers reach ChartMogul late (reference: "The vendor imports customers through queues").
     results, delays = [], []
     for job in claim.jobs:
-        fields = _attempt(verdict, claim, job) | {"unmatched": job.unmatched + 1}
-        if job.unmatched < len(policy.unmatched_delays_s):
-            delays.append(policy.unmatched_delays_s[job.unmatched])
-            results.append(_result(job, "pending", fields))
-        else:
+        fields = _attempt(verdict, claim, job)
+        tries, wait_s = _wait(
+            job.unmatched, job.unmatched_until_us, claim.now_us, policy.unmatched_delays_s
+        )
+        fields["unmatched"] = tries
+        if wait_s is None:
             results.append(_result(job, "unmatched", fields))
+        else:
+            fields["unmatched_until"] = claim.now_us + round(wait_s * 1e6)
+            results.append(_result(job, "pending", fields))
+            delays.append(wait_s)
     return Settlement(jobs=tuple(results), retry_s=min(delays, default=0))
+
+
+def _wait(
+    tries: int, until_us: int, now_us: int, delays_s: Sequence[float]
+) -> tuple[int, float | None]:
+    """How many tries count by now, and seconds to wait for the next; None when that was the last.
+
+    A newer job makes its email due at once. For a job that waits, a try before its time counts
+    for nothing: else a few jobs at sign-up would use up the days that a customer has to arrive.
+    """
+    if now_us < until_us:
+        return tries, (until_us - now_us) / 1e6
+    return tries + 1, delays_s[tries] if tries < len(delays_s) else None
 
 
 def _refused(verdict: Verdict, claim: Claim) -> Settlement:
@@ -146,24 +169,39 @@ def _note(verdict: Verdict, claim: Claim) -> dict[str, str | int]:
     """What the outcome says of the answer; all fields each time, so that none is left over."""
     return {
         "http_status": verdict.http_status or "",
-        "message": _without_content(verdict.message or "", claim),
+        "message": _shown(verdict, claim),
         "customers": json.dumps([_identity(entry) for entry in verdict.entries]),
+        "failing_since": "",
     }
 
 
 def _identity(entry: Any) -> list[str | None]:
     fields = entry if isinstance(entry, dict) else {}
     return [
-        str(fields[name]) if fields.get(name) is not None else None
+        str(fields[name])[:MAX_SHOWN].encode(errors="replace").decode()
+        if fields.get(name) is not None
+        else None
         for name in ("uuid", "external_id")
     ]
 
 
-def _without_content(message: str, claim: Claim) -> str:
-    """ChartMogul's words without the email and the values: outcomes are shown in Flower."""
-    message = re.sub(re.escape(claim.email), redacted_email(claim.email), message, flags=re.I)
-    for value in claim.values:
-        text = str(value.attribute.value)
-        if len(text) > 1:
-            message = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "***", message)
-    return message
+def _shown(verdict: Verdict, claim: Claim) -> str:
+    """ChartMogul's words in one line, without the email and the values: Flower shows outcomes."""
+    message = verdict.message or ""
+    if verdict.http_status is not None:  # else the words are our own
+        content = {claim.email: re.escape(claim.email)}
+        for value in claim.values:
+            text = str(value.attribute.value)
+            content.setdefault(text, _as_word(text))
+        # The longest first, since one may be a part of another.
+        pattern = "|".join(content[text] for text in sorted(content, key=len, reverse=True))
+        message = re.sub(pattern, "***", message, flags=re.IGNORECASE)
+    line = " ".join(message.split())
+    return line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 1] + "…"
+
+
+def _as_word(text: str) -> str:
+    """A pattern for a text where it is not a part of a longer word: "on" is not in "reason"."""
+    before = r"(?<!\w)" if re.match(r"\w", text) else ""
+    after = r"(?!\w)" if re.search(r"\w\Z", text) else ""
+    return before + re.escape(text) + after

@@ -53,6 +53,10 @@ _KINDS = {
 }
 _GAVE_UP_WAITING = {502, 504, 520, 524}
 
+MAX_MESSAGE = 10_000
+"""Characters of a message that are read: far above what is shown of it, since the email and the
+values are taken out of it first."""
+
 
 def judge(answer: Answer | NoAnswer) -> Verdict:
     """The verdict on an answer. Never fails on the answer's form."""
@@ -106,16 +110,17 @@ def _message(document: object) -> str | None:
     """The best words in an error of any of the three shapes."""
     match document:
         case {"message": str(message)} if message.strip():
-            return _short(message)
+            return _text(message)
         case {"error": str(message)} if message.strip():
-            return _short(message)
+            return _text(message)
         case {"errors": dict(errors)} if errors:
-            return _short("; ".join(f"{field}: {reason}" for field, reason in errors.items()))
+            return _text("; ".join(f"{field}: {_text(reason)}" for field, reason in errors.items()))
         case {"errors": [*errors]} if errors:
-            return _short("; ".join(map(str, errors)))
+            return _text("; ".join(map(str, errors)))
     return None
 
 
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else text[:299] + "…"
+def _text(words: object) -> str:
+    text = ", ".join(map(str, words)) if isinstance(words, list) else str(words)
+    # Half of a surrogate pair is JSON, but no text: Redis and terminals do not take it.
+    return text[:MAX_MESSAGE].encode(errors="replace").decode()

@@ -9,8 +9,13 @@ if redis.call('HLEN', key('inbox')) > redis.call('ZCARD', since) then
     redis.call('ZADD', since, 'NX', now, job)
   end
 end
-local jobs = redis.call('ZRANGEBYSCORE', since, '-inf', now - ARGV[1], 'LIMIT', 0, ARGV[2])
-for _, job in ipairs(jobs) do
-  redis.call('ZADD', since, now, job)
+local jobs = {}
+for _, job in ipairs(redis.call('ZRANGEBYSCORE', since, '-inf', now - ARGV[1], 'LIMIT', 0, ARGV[2])) do
+  if redis.call('HEXISTS', key('inbox'), job) == 1 then
+    redis.call('ZADD', since, now, job)
+    jobs[#jobs + 1] = job
+  else
+    redis.call('ZREM', since, job) -- a time without an entry, likewise
+  end
 end
 return jobs

@@ -63,6 +63,11 @@ for _, field in ipairs(redis.call('HKEYS', box)) do
 end
 if not left then
   redis.call('DEL', box, pending)
+  if rest_us > 0 then
+    -- The lost request of a job at its end must not act after the next job's.
+    redis.call('HSET', box, '@rest', text(now + rest_us))
+    redis.call('PEXPIRE', box, ARGV[5])
+  end
   return 1
 end
 redis.call('HSET', box, '@failures', ARGV[6], '@rest', text(now + rest_us))

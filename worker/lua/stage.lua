@@ -50,6 +50,7 @@ end
 
 redis.call('HSET', pending, job, owned)
 redis.call('HSET', box, '@email', email)
+redis.call('PERSIST', box) -- what is left to rest after its last job ends by itself
 if lane == 'live' or redis.call('HEXISTS', box, '@lane') == 0 then
   redis.call('HSET', box, '@lane', lane)
 end

@@ -1,0 +1,1000 @@
+"""Every transition of an account's state, on the fake Redis and on the real one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import redis
+
+from attribute_courier.jobs.attributes import Attribute, infer
+from attribute_courier.jobs.ids import new_job_id
+from attribute_courier.jobs.job import AttributeJob, Lane, mailbox_id_of
+from attribute_courier.jobs.keys import Keys
+from attribute_courier.jobs.outcome import Outcome, Outcomes, Status
+from attribute_courier.jobs.schema import dump_wire
+from attribute_courier.worker.mailboxes import (
+    Claim,
+    JobResult,
+    Lease,
+    Mailboxes,
+    PendingJob,
+    Settlement,
+)
+
+from ..waiting import wait_until
+
+KEYS = Keys("default")
+ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
+RETENTION_S = 1000
+
+# Kept without end, since they empty themselves or are capped.
+LASTING = {"inbox", "inbox:since", "due:live", "due:bulk", "inflight", "leases"}
+CAPPED = {"outcomes", "counters"}
+
+
+class Account:
+    """An account's state, and the words in which these tests speak of it."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client: Any = client
+        self.boxes = self.with_leases_of(60)
+        self.outcomes = Outcomes(client, KEYS)
+
+    def with_leases_of(self, seconds: float) -> Mailboxes:
+        return Mailboxes(self.client, KEYS, lease_s=seconds, retention_s=RETENTION_S)
+
+    @property
+    def now(self) -> datetime:
+        return self.outcomes.now()
+
+    def job(
+        self, email: str = ADA, *, ago_s: float = 10, lane: Lane = "live", **attributes: Any
+    ) -> AttributeJob:
+        """A job in the inbox, as a producer leaves it."""
+        job = AttributeJob(
+            job_id=new_job_id(),
+            email=email,
+            attributes=tuple(_attribute(key, value) for key, value in attributes.items()),
+            occurred_at=self.now - timedelta(seconds=ago_s),
+            lane=lane,
+        )
+        self.produce(job)
+        return job
+
+    def produce(self, job: AttributeJob) -> None:
+        self.client.hset(KEYS.inbox, job.job_id, dump_wire(job))
+        self.client.zadd(KEYS.inbox_since, {job.job_id: self.now.timestamp() * 1000})
+
+    def staged(self, *args: Any, **attributes: Any) -> AttributeJob:
+        job = self.job(*args, **attributes)
+        assert self.boxes.stage(job) == "staged"
+        return job
+
+    def release(self, limit: int = 20) -> list[Lease]:
+        return self.boxes.release(max_parallel=limit)[0]
+
+    def released(self) -> list[str]:
+        """Emails that are due now, in their order; they are leased by this."""
+        return [lease.email for lease in self.release()]
+
+    def claim(self, *, when_due: bool = False) -> Claim:
+        """What is sent for the one email that is due."""
+        (lease,) = wait_until(self.release) if when_due else self.release()
+        claim = self.boxes.claim(lease.mailbox_id, lease.token)
+        assert claim is not None
+        return claim
+
+    def settle(
+        self,
+        claim: Claim,
+        status: Status = "delivered",
+        *,
+        jobs: dict[str, Status] | None = None,
+        **options: Any,
+    ) -> bool:
+        results = tuple(
+            JobResult(
+                job_id=job.job_id,
+                status=(jobs or {}).get(job.job_id, status),
+                fields={"attempts": job.attempts + 1},
+            )
+            for job in claim.jobs
+        )
+        delivered = {result.job_id for result in results if result.status == "delivered"}
+        seen = frozenset(v.attribute.key for v in claim.values if v.job_id in delivered)
+        return self.boxes.settle(claim, Settlement(jobs=results, seen=seen, **options))
+
+    def deliver_all(self) -> list[dict[str, Any]]:
+        """Deliver until nothing is due. What was sent, request by request."""
+        sent = []
+        while leases := self.release():
+            for lease in leases:
+                claim = self.boxes.claim(lease.mailbox_id, lease.token)
+                assert claim is not None
+                sent.append(values(claim))
+                assert self.settle(claim)
+        return sent
+
+    def outcome(self, job: AttributeJob) -> Outcome:
+        found = self.outcomes.get(job.job_id)
+        assert found is not None
+        return found
+
+    def status(self, job: AttributeJob) -> Status:
+        return self.outcome(job).status
+
+    def pending(self, email: str = ADA) -> dict[str, str]:
+        found: dict[str, str] = self.client.hgetall(f"{KEYS.prefix}pending:{mailbox_id_of(email)}")
+        return found
+
+    def names(self) -> set[str]:
+        return set(self.client.keys("*"))
+
+    def state(self) -> dict[str, Any]:
+        """All that is in Redis, to see that nothing has changed."""
+        read = {
+            "hash": self.client.hgetall,
+            "zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
+            "list": lambda key: self.client.lrange(key, 0, -1),
+            "stream": self.client.xrange,
+            "string": self.client.get,
+        }
+        return {key: read[self.client.type(key)](key) for key in self.names()}
+
+
+def _attribute(key: str, value: Any) -> Attribute:
+    if isinstance(value, Attribute):
+        return Attribute(type=value.type, key=key, value=value.value, source=value.source)
+    type_, found = infer(value)
+    return Attribute(type=type_, key=key, value=found)
+
+
+def values(claim: Claim) -> dict[str, Any]:
+    return {value.attribute.key: value.attribute.value for value in claim.values}
+
+
+@pytest.fixture
+def account(client: redis.Redis) -> Iterator[Account]:
+    """An account, of which every key must have the account's prefix in the end."""
+    account = Account(client)
+    yield account
+    assert all(key.startswith("courier:{default}:") for key in account.names())
+
+
+class TestStage:
+    def test_takes_a_job_out_of_the_inbox_into_its_mailbox(self, account: Account) -> None:
+        job = account.job(plan="pro", seats=3)
+        (document,) = account.boxes.documents([job.job_id])
+        assert document is not None
+        assert account.boxes.stage(job) == "staged"
+        assert account.boxes.documents([job.job_id]) == [None]
+        assert account.client.zcard(KEYS.inbox_since) == 0
+        assert account.pending() == {job.job_id: "2"}
+        assert account.released() == [ADA]
+
+    def test_notes_what_was_asked(self, account: Account) -> None:
+        job = account.staged(plan="pro", seats=3, lane="bulk")
+        outcome = account.outcome(job)
+        assert outcome.status == "pending"
+        assert outcome.email == ADA
+        assert outcome.lane == "bulk"
+        assert outcome.keys == ("plan", "seats")
+        assert outcome.occurred_at == job.occurred_at
+        assert outcome.accepted_at is not None
+        assert abs(outcome.accepted_at - account.now) < timedelta(seconds=60)
+        assert account.outcomes.of_email(ADA) == [outcome]
+
+    @pytest.mark.parametrize("order", ["oldest first", "newest first"])
+    def test_keeps_the_newest_value_of_each_key_whatever_the_order(
+        self, account: Account, order: str
+    ) -> None:
+        jobs = [
+            account.job(ago_s=30, plan="free", seats=1, city="Ulm"),
+            account.job(ago_s=20, plan="pro", seats=2),
+            account.job(ago_s=10, plan="max"),
+        ]
+        for job in jobs if order == "oldest first" else reversed(jobs):
+            assert account.boxes.stage(job) == "staged"
+        assert account.pending() == {job.job_id: "1" for job in jobs}
+        assert account.deliver_all() == [{"plan": "max", "seats": 2, "city": "Ulm"}]
+        assert {account.status(job) for job in jobs} == {"delivered"}
+
+    def test_of_one_moment_takes_the_job_that_was_asked_for_last(self, account: Account) -> None:
+        first = account.job(plan="free")
+        second = AttributeJob(
+            job_id=new_job_id(),
+            email=ADA,
+            attributes=(_attribute("plan", "pro"),),
+            occurred_at=first.occurred_at,
+        )
+        account.produce(second)
+        assert account.boxes.stage(second) == "staged"
+        assert account.boxes.stage(first) == "superseded"
+        assert account.deliver_all() == [{"plan": "pro"}]
+
+    def test_ends_a_job_whose_values_are_all_older(self, account: Account) -> None:
+        newer = account.staged(plan="pro", seats=3)
+        older = account.job(ago_s=20, plan="free")
+        assert account.boxes.stage(older) == "superseded"
+        assert account.status(older) == "superseded"
+        assert account.pending() == {newer.job_id: "2"}
+        assert account.boxes.documents([older.job_id]) == [None]
+
+    def test_ends_an_older_job_that_loses_its_last_value(self, account: Account) -> None:
+        older = account.staged(ago_s=20, plan="free", seats=1)
+        account.staged(ago_s=15, plan="pro")
+        assert account.status(older) == "pending"
+        account.staged(ago_s=10, seats=2)
+        assert account.status(older) == "superseded"
+        assert older.job_id not in account.pending()
+
+    def test_ends_an_older_job_also_while_its_delivery_is_only_announced(
+        self, account: Account
+    ) -> None:
+        older = account.staged(ago_s=20, plan="free")
+        (lease,) = account.release()
+        account.staged(plan="pro")
+        assert account.status(older) == "superseded"
+        claim = account.boxes.claim(lease.mailbox_id, lease.token)
+        assert claim is not None
+        assert values(claim) == {"plan": "pro"}
+
+    def test_leaves_an_older_job_whose_values_are_in_flight_to_their_answer(
+        self, account: Account
+    ) -> None:
+        older = account.staged(ago_s=20, plan="free")
+        claim = account.claim()
+        newer = account.staged(plan="pro")
+        assert account.status(older) == "pending"
+        assert account.settle(claim)
+        assert account.status(older) == "delivered"
+        assert account.status(newer) == "pending"
+        assert account.deliver_all() == [{"plan": "pro"}]
+
+    def test_knows_what_was_delivered_and_takes_nothing_older(self, account: Account) -> None:
+        account.staged(plan="pro")
+        account.deliver_all()
+        older = account.job(ago_s=20, plan="free", seats=1)
+        assert account.boxes.stage(older) == "staged"
+        assert account.deliver_all() == [{"seats": 1}]
+        assert account.status(older) == "delivered"
+        oldest = account.job(ago_s=30, plan="none", seats=0)
+        assert account.boxes.stage(oldest) == "superseded"
+        assert account.deliver_all() == []
+
+    def test_knows_a_job_that_comes_again(self, account: Account) -> None:
+        job = account.staged(plan="pro")
+        before = account.state()
+        account.produce(job)
+        assert account.boxes.stage(job) == "known"
+        assert account.state() == before
+        account.deliver_all()
+        account.produce(job)
+        assert account.boxes.stage(job) == "known"
+        assert account.status(job) == "delivered"
+        assert account.deliver_all() == []
+        assert account.boxes.documents([job.job_id]) == [None]
+
+    @pytest.mark.parametrize(
+        ("ahead_s", "staged"), [(4 * 60, "staged"), (6 * 60, "future"), (10**9, "future")]
+    )
+    def test_takes_no_job_from_more_than_five_minutes_ahead(
+        self, account: Account, ahead_s: int, staged: str
+    ) -> None:
+        job = account.job(ago_s=-ahead_s, plan="pro")
+        before = account.state()
+        assert account.boxes.stage(job) == staged
+        assert (account.state() == before) is (staged == "future")
+
+    def test_of_two_emails_fills_two_mailboxes(self, account: Account) -> None:
+        account.staged(ADA, plan="pro")
+        account.staged(BOB, plan="free")
+        assert sorted(account.released()) == [ADA, BOB]
+
+    def test_in_the_live_lane_takes_the_whole_mailbox_along(self, account: Account) -> None:
+        account.staged(BOB, lane="bulk", plan="pro")
+        account.staged(ADA, lane="bulk", plan="pro")
+        account.staged(ADA, lane="live", seats=1)
+        account.staged(ADA, lane="bulk", city="Ulm")
+        (lease,) = account.release(1)
+        assert (lease.email, lease.attributes) == (ADA, 3)
+        assert account.client.zcard(KEYS.prefix + "due:live") == 0
+        assert account.client.zrange(KEYS.prefix + "due:bulk", 0, -1) == [mailbox_id_of(BOB)]
+
+
+STRANGE = {
+    "emoji": "😀👩‍👩‍👧",
+    "umlauts": "Größe \u0000 \u2028 é",
+    "quotes": "\"'\\/ \t\r\n",
+    "long": "ß" * 255,
+    "digits": "0" * 254 + "1",
+    "braces": '{"a": [1, null]}',
+    "big": 123456789012345678901234567890,
+    "most": int("9" * 255),
+    "negative": -(2**63),
+    "past_2_53": 2**53 + 1,
+    "decimal": Decimal("0.1234567890123456789012345678901234567890"),
+    "tiny": 5e-324,
+    "pi": 3.141592653589793,
+    "yes": True,
+    "no": False,
+    "moment": datetime(2016, 1, 31, 12, 30, 15, 123456, tzinfo=UTC),
+}
+
+
+class TestValues:
+    def test_of_every_form_come_out_as_they_went_in(self, account: Account) -> None:
+        job = account.staged(**STRANGE)
+        claim = account.claim()
+        assert {v.attribute for v in claim.values} == set(job.attributes)
+        assert account.settle(claim)
+        assert account.status(job) == "delivered"
+
+    def test_keep_their_source(self, account: Account) -> None:
+        sourced = Attribute.of("String", "Facebook", source="Größe 😀 integration")
+        account.staged(channel=sourced, age=8)
+        found = {v.attribute.key: v.attribute.source for v in account.claim().values}
+        assert found == {"channel": "Größe 😀 integration", "age": None}
+
+    def test_have_versions_that_keep_every_digit(self, account: Account) -> None:
+        """Two jobs a microsecond apart, in the wrong order: 16 digits count."""
+        now = account.now.replace(microsecond=999_998)
+        older, newer = (
+            AttributeJob(
+                job_id=new_job_id(),
+                email=ADA,
+                attributes=(_attribute("plan", plan),),
+                occurred_at=moment,
+            )
+            for plan, moment in (
+                ("free", now - timedelta(seconds=9)),
+                ("pro", now - timedelta(seconds=9) + timedelta(microseconds=1)),
+            )
+        )
+        assert account.boxes.stage(newer) == "staged"
+        assert account.boxes.stage(older) == "superseded"
+        (value,) = account.claim().values
+        assert value.version == newer.version
+        assert value.job_id == newer.job_id
+
+    def test_have_a_digest_that_tells_types_and_values_apart(self, account: Account) -> None:
+        account.staged(a="8", b=8, c=Decimal(8), d="8", e=True)
+        digests = {v.attribute.key: v.digest for v in account.claim().values}
+        assert digests["a"] == digests["d"]
+        assert len(set(digests.values())) == 4
+
+    def test_of_250_keys_go_into_one_request(self, account: Account) -> None:
+        account.staged(**{f"key_{n}": "x" * 150 for n in range(250)})
+        claim = account.claim()
+        assert len(claim.values) == 250
+        assert account.settle(claim)
+
+    def test_under_the_longest_and_shortest_keys(self, account: Account) -> None:
+        account.staged(**{"k" * 255: 1, "k": 2, "0": 3, "_": 4})
+        assert values(account.claim()) == {"k" * 255: 1, "k": 2, "0": 3, "_": 4}
+
+
+class TestRelease:
+    def test_gives_each_lease_once_and_says_what_it_is_for(self, account: Account) -> None:
+        account.staged(plan="pro", seats=3)
+        (lease,) = account.release()
+        assert (lease.email, lease.attributes) == (ADA, 2)
+        assert lease.mailbox_id == mailbox_id_of(ADA)
+        assert account.release() == []
+
+    def test_takes_live_before_bulk_and_each_in_the_order_of_their_times(
+        self, account: Account
+    ) -> None:
+        account.staged("1@example.com", lane="bulk", n=1)
+        account.staged("2@example.com", lane="bulk", n=2)
+        account.staged("3@example.com", n=3)
+        account.staged("4@example.com", n=4)
+        order = [lease.email[0] for _ in range(4) for lease in account.release(20)]
+        assert order == ["3", "4", "1", "2"]
+
+    def test_never_has_more_in_flight_than_the_limit(self, account: Account) -> None:
+        for n in range(5):
+            account.staged(f"{n}@example.com", lane="live" if n % 2 else "bulk", n=n)
+        assert len(account.release(2)) == 2
+        assert account.release(2) == []
+        (third,) = account.release(3)
+        claim = account.boxes.claim(third.mailbox_id, third.token)
+        assert claim is not None
+        assert account.settle(claim)
+        assert len(account.release(3)) == 1
+        assert account.client.zcard(KEYS.prefix + "inflight") == 3
+
+    def test_gives_tokens_that_are_never_the_same(self, account: Account) -> None:
+        tokens = []
+        for _ in range(3):
+            for n in range(5):
+                account.staged(f"{n}@example.com", n=n)
+            for lease in account.release():
+                tokens.append(lease.token)
+                claim = account.boxes.claim(lease.mailbox_id, lease.token)
+                assert claim is not None
+                assert account.settle(claim)
+        assert len(set(tokens)) == len(tokens) == 15
+
+    def test_takes_back_a_lease_that_nobody_used(self, account: Account) -> None:
+        account.staged(plan="pro")
+        short = account.with_leases_of(0.05)
+        (lost,), _ = short.release(max_parallel=1)
+        (lease,) = wait_until(lambda: account.release(1))
+        assert lease.token != lost.token
+        assert account.boxes.claim(lost.mailbox_id, lost.token) is None
+        assert account.boxes.acquire(lost.mailbox_id, lost.token, rate=1000) is None
+        assert account.boxes.claim(lease.mailbox_id, lease.token) is not None
+
+    def test_takes_back_the_lease_of_a_worker_that_died_with_its_request(
+        self, account: Account
+    ) -> None:
+        job = account.staged(plan="pro")
+        (lease,) = account.release()
+        short = account.with_leases_of(0.05)
+        lost = short.claim(lease.mailbox_id, lease.token)
+        assert lost is not None
+        claim = account.claim(when_due=True)
+        assert values(claim) == {"plan": "pro"}
+        assert not account.settle(lost), "its answer came too late"
+        assert account.status(job) == "pending"
+        assert account.settle(claim)
+        assert account.status(job) == "delivered"
+
+    def test_says_when_to_look_again(self, account: Account) -> None:
+        assert account.boxes.release(max_parallel=1) == ([], None)
+        account.staged(ADA, plan="pro")
+        account.staged(BOB, plan="pro")
+        leases, again_s = account.with_leases_of(5).release(max_parallel=1)
+        assert len(leases) == 1
+        assert again_s is not None
+        assert 4 < again_s <= 5, "nothing can be released before the lease ends"
+        leases, again_s = account.boxes.release(max_parallel=2)
+        assert [lease.email for lease in leases] == [BOB]
+
+    def test_says_when_the_next_retry_is_due(self, account: Account) -> None:
+        account.staged(plan="pro")
+        account.settle(account.claim(), "pending", retry_s=5)
+        _, again_s = account.boxes.release(max_parallel=1)
+        assert again_s is not None
+        assert 4 < again_s <= 5
+        account.staged(BOB, plan="pro")
+        _, again_s = account.boxes.release(max_parallel=0)
+        assert again_s is None, "with no room, it is a lease that ends first"
+
+
+class TestAcquire:
+    def test_gives_slots_evenly_spaced(self, account: Account) -> None:
+        for n in range(4):
+            account.staged(f"{n}@example.com", n=n)
+        waits = [
+            account.boxes.acquire(lease.mailbox_id, lease.token, rate=0.1)
+            for lease in account.release()
+        ]
+        assert waits[0] == 0
+        for turn, wait_s in enumerate(waits[1:], 1):
+            assert wait_s is not None
+            # The calls themselves take some time of it.
+            assert 10 * turn - 5 < wait_s <= 10 * turn
+
+    def test_gives_a_slot_at_once_when_the_last_is_long_past(self, account: Account) -> None:
+        account.staged(plan="pro")
+        (lease,) = account.release()
+
+        def slot_free() -> bool:
+            return account.boxes.acquire(lease.mailbox_id, lease.token, rate=20) == 0
+
+        assert slot_free()
+        wait_until(lambda: account.client.get(KEYS.prefix + "throttle") is None)
+        assert slot_free(), "and none is saved up"
+        assert not slot_free()
+
+    def test_gives_nothing_without_a_valid_lease(self, account: Account) -> None:
+        account.staged(plan="pro")
+        (lease,) = account.release()
+        before = account.state()
+        assert account.boxes.acquire(lease.mailbox_id, "made up", rate=1) is None
+        assert account.boxes.acquire("nobody", lease.token, rate=1) is None
+        assert account.state() == before
+        assert account.boxes.claim(lease.mailbox_id, lease.token) is not None
+        assert account.boxes.acquire(lease.mailbox_id, lease.token, rate=1) is None
+
+    def test_keeps_the_lease_good_until_after_the_slot(self, account: Account) -> None:
+        for n in range(2):
+            account.staged(f"{n}@example.com", n=n)
+        first, second = account.release()
+        short = account.with_leases_of(1)
+        assert short.acquire(first.mailbox_id, first.token, rate=0.01) == 0
+        wait_s = short.acquire(second.mailbox_id, second.token, rate=0.01)
+        assert wait_s is not None
+        ends = account.client.zscore(KEYS.prefix + "inflight", second.mailbox_id)
+        left_s = ends / 1e6 - account.now.timestamp()
+        assert 90 < wait_s < left_s < wait_s + 2
+
+
+class TestClaim:
+    def test_happens_once(self, account: Account) -> None:
+        account.staged(plan="pro")
+        (lease,) = account.release()
+        assert account.boxes.claim(lease.mailbox_id, "made up") is None
+        assert account.boxes.claim("nobody", lease.token) is None
+        assert account.boxes.claim(lease.mailbox_id, lease.token) is not None
+        assert account.boxes.claim(lease.mailbox_id, lease.token) is None
+
+    def test_takes_what_is_newest_then(self, account: Account) -> None:
+        first = account.staged(ago_s=20, plan="free", seats=1)
+        (lease,) = account.release()
+        second = account.staged(plan="pro")
+        claim = account.boxes.claim(lease.mailbox_id, lease.token)
+        assert claim is not None
+        assert values(claim) == {"plan": "pro", "seats": 1}
+        assert {job.job_id for job in claim.jobs} == {first.job_id, second.job_id}
+        assert claim.email == ADA
+        assert claim.failures == 0
+        assert abs(claim.now_us / 1e6 - account.now.timestamp()) < 60
+
+    def test_remembers_what_earlier_attempts_came_to(self, account: Account) -> None:
+        job = account.staged(plan="pro")
+        noted: dict[str, str | int] = {
+            "attempts": 3,
+            "unmatched": 1,
+            "unmatched_until": 1_772_357_400_123_456,
+            "unconfirmed": 2,
+            "unconfirmed_until": 1_772_357_400_123_457,
+            "failing_since": 1_772_357_400_123_458,
+        }
+        result = JobResult(job_id=job.job_id, status="pending", fields=noted)
+        account.boxes.settle(account.claim(), Settlement(jobs=(result,), failures=7))
+        claim = account.claim()
+        assert claim.failures == 7
+        assert claim.jobs == (
+            PendingJob(
+                job_id=job.job_id,
+                attempts=3,
+                unmatched=1,
+                unmatched_until_us=1_772_357_400_123_456,
+                unconfirmed=2,
+                unconfirmed_until_us=1_772_357_400_123_457,
+                failing_since_us=1_772_357_400_123_458,
+            ),
+        )
+
+    def test_ends_what_was_superseded_under_a_request_that_was_never_judged(
+        self, account: Account
+    ) -> None:
+        older = account.staged(ago_s=20, plan="free")
+        (lease,) = account.release()
+        assert account.with_leases_of(0.05).claim(lease.mailbox_id, lease.token) is not None
+        newer = account.staged(plan="pro")
+        assert account.status(older) == "pending"
+        claim = account.claim(when_due=True)
+        assert [job.job_id for job in claim.jobs] == [newer.job_id]
+        assert account.status(older) == "superseded"
+
+
+class TestSettle:
+    def test_of_a_delivery_leaves_no_mailbox(self, account: Account) -> None:
+        job = account.staged(plan="pro")
+        claim = account.claim()
+        result = JobResult(
+            job_id=job.job_id,
+            status="delivered",
+            fields={
+                "attempts": 1,
+                "http_status": 200,
+                "message": "",
+                "customers": '[["cus_ß", null]]',
+                "sent": claim.now_us,
+            },
+        )
+        seen = frozenset({"plan"})
+        assert account.boxes.settle(claim, Settlement(jobs=(result,), seen=seen))
+        outcome = account.outcome(job)
+        assert outcome.status == "delivered"
+        assert (outcome.attempts, outcome.http_status, outcome.message) == (1, 200, None)
+        assert [customer.uuid for customer in outcome.customers] == ["cus_ß"]
+        assert outcome.next_attempt_at is None
+        assert outcome.sent_at is not None
+        assert outcome.settled_at is not None
+        assert outcome.settled_at >= outcome.sent_at
+        assert account.outcomes.recent() == [outcome]
+        assert account.client.hgetall(KEYS.prefix + "counters") == {"delivered": "1"}
+        assert account.released() == []
+
+    def test_of_a_retry_makes_the_email_due_again_then(self, account: Account) -> None:
+        job = account.staged(plan="pro")
+        assert account.settle(account.claim(), "pending", retry_s=60)
+        outcome = account.outcome(job)
+        assert outcome.status == "pending"
+        assert outcome.attempts == 1
+        assert outcome.next_attempt_at is not None
+        assert 55 < (outcome.next_attempt_at - account.now).total_seconds() <= 60
+        assert account.released() == []
+        assert account.client.zcard(KEYS.prefix + "inflight") == 0
+
+    def test_of_a_retry_at_once_makes_it_due_at_once(self, account: Account) -> None:
+        account.staged(plan="pro")
+        assert account.settle(account.claim(), "pending")
+        assert account.deliver_all() == [{"plan": "pro"}]
+
+    def test_of_a_retry_is_overtaken_by_a_newer_job(self, account: Account) -> None:
+        older = account.staged(ago_s=20, plan="free")
+        account.settle(account.claim(), "pending", retry_s=60)
+        newer = account.staged(plan="pro")
+        assert account.deliver_all() == [{"plan": "pro"}]
+        assert account.status(older) == "superseded"
+        assert account.outcome(older).next_attempt_at is None
+        assert account.status(newer) == "delivered"
+
+    def test_makes_at_once_due_what_came_in_meanwhile(self, account: Account) -> None:
+        first = account.staged(ago_s=20, plan="free")
+        claim = account.claim()
+        account.staged(city="Ulm")
+        assert account.settle(claim, "pending", retry_s=60)
+        assert account.deliver_all() == [{"plan": "free", "city": "Ulm"}]
+        assert account.status(first) == "delivered"
+
+    def test_with_a_rest_holds_back_newer_jobs_too(self, account: Account) -> None:
+        account.staged(ago_s=20, plan="free")
+        claim = account.claim()
+        account.staged(city="Ulm")
+        assert account.settle(claim, "pending", retry_s=0.2, rest_s=0.2)
+        began = account.now
+        account.staged(plan="pro")
+        assert account.client.zscore(KEYS.prefix + "due:live", claim.mailbox_id) > (
+            began.timestamp() * 1e6
+        )
+        wait_until(lambda: account.deliver_all() == [{"plan": "pro", "city": "Ulm"}])
+        assert account.now - began > timedelta(seconds=0.1)
+
+    def test_with_a_rest_holds_back_newer_jobs_also_after_the_last_one_ended(
+        self, account: Account
+    ) -> None:
+        """A job can be given up while its last request may still act."""
+        older = account.staged(ago_s=20, plan="free")
+        assert account.settle(account.claim(), "failed", rest_s=0.2)
+        assert account.status(older) == "failed"
+        began = account.now
+        newer = account.staged(plan="pro")
+        assert account.released() == []
+        box = KEYS.prefix + "mailbox:" + mailbox_id_of(ADA)
+        assert account.client.ttl(box) == -1, "its mailbox does not end with the rest"
+        wait_until(lambda: account.deliver_all() == [{"plan": "pro"}])
+        assert account.now - began > timedelta(seconds=0.1)
+        assert account.status(newer) == "delivered"
+
+    def test_with_a_rest_leaves_nothing_behind_that_lasts(self, account: Account) -> None:
+        account.staged(plan="free")
+        assert account.settle(account.claim(), "failed", rest_s=0.1)
+        older = account.job(ago_s=20, plan="none")
+        assert account.boxes.stage(older) == "staged"
+        claim = account.claim(when_due=True)
+        assert account.settle(claim)
+        wait_until(lambda: not account.client.keys(KEYS.prefix + "mailbox:*"))
+        assert_nothing_is_left(account)
+
+    def test_keeps_a_newer_value_that_came_in_meanwhile(self, account: Account) -> None:
+        older = account.staged(ago_s=20, plan="free", seats=1)
+        claim = account.claim()
+        newer = account.staged(plan="pro")
+        assert account.settle(claim)
+        assert account.status(older) == "delivered"
+        assert account.pending() == {newer.job_id: "1"}
+        assert account.deliver_all() == [{"plan": "pro"}]
+
+    @pytest.mark.parametrize("ending", ["refused", "failed", "unmatched", "unconfirmed"])
+    def test_of_another_ending_takes_the_values_out_as_well(
+        self, account: Account, ending: Status
+    ) -> None:
+        job = account.staged(plan="pro")
+        assert account.settle(account.claim(), ending)
+        assert account.status(job) == ending
+        assert not account.outcome(job).successful
+        assert account.released() == []
+
+    def test_of_two_jobs_ends_one_and_keeps_the_other(self, account: Account) -> None:
+        first, second = account.staged(plan="pro"), account.staged(seats=3)
+        claim = account.claim()
+        assert account.settle(claim, jobs={second.job_id: "pending"})
+        assert account.status(first) == "delivered"
+        assert account.status(second) == "pending"
+        assert account.deliver_all() == [{"seats": 3}]
+
+    def test_without_a_valid_lease_changes_nothing(self, account: Account) -> None:
+        account.staged(plan="pro")
+        (lease,) = account.release()
+        short = account.with_leases_of(0.05)
+        lost = short.claim(lease.mailbox_id, lease.token)
+        assert lost is not None
+        (current,) = wait_until(account.release)
+        before = account.state()
+        assert not account.settle(lost)
+        assert account.state() == before
+        claim = account.boxes.claim(current.mailbox_id, current.token)
+        assert claim is not None
+        before = account.state()
+        assert not account.settle(lost), "nor while the other is in flight"
+        assert account.state() == before
+        assert account.settle(claim)
+
+    def test_without_a_claim_changes_nothing(self, account: Account) -> None:
+        account.staged(plan="pro")
+        claim = account.claim()
+        account.settle(claim, "pending")
+        (lease,) = account.release()
+        unclaimed = Claim(
+            mailbox_id=lease.mailbox_id,
+            token=lease.token,
+            now_us=0,
+            email=ADA,
+            failures=0,
+            values=claim.values,
+            jobs=claim.jobs,
+        )
+        before = account.state()
+        assert not account.settle(unclaimed)
+        assert account.state() == before
+
+    def test_of_an_end_keeps_the_version_for_as_long_as_outcomes(self, account: Account) -> None:
+        job = account.staged(plan="pro")
+        account.deliver_all()
+        for key in (KEYS.outcome(job.job_id), KEYS.prefix + "delivered:" + mailbox_id_of(ADA)):
+            assert 0 < account.client.ttl(key) <= RETENTION_S
+
+
+class TestOneByOne:
+    """After a refusal of several jobs in one request (promise 7)."""
+
+    def test_the_jobs_are_tried_in_the_order_of_their_versions(self, account: Account) -> None:
+        jobs = [account.job(ago_s=ago_s, **{f"k{ago_s}": ago_s}) for ago_s in (10, 40, 20, 30)]
+        for job in jobs:
+            account.boxes.stage(job)
+        assert account.settle(account.claim(), "pending", alone=True)
+        assert account.deliver_all() == [{"k40": 40}, {"k30": 30}, {"k20": 20}, {"k10": 10}]
+        assert {account.status(job) for job in jobs} == {"delivered"}
+
+    def test_only_the_bad_one_is_refused(self, account: Account) -> None:
+        bad = account.staged(ago_s=20, plan="bad")
+        good = account.staged(ago_s=10, seats=1)
+        assert account.settle(account.claim(), "pending", alone=True)
+        claim = account.claim()
+        assert values(claim) == {"plan": "bad"}
+        assert account.settle(claim, "refused")
+        assert account.deliver_all() == [{"seats": 1}]
+        assert (account.status(bad), account.status(good)) == ("refused", "delivered")
+
+    def test_those_behind_wait_for_the_one_that_is_retried(self, account: Account) -> None:
+        account.staged(ago_s=20, plan="bad")
+        account.staged(ago_s=10, seats=1)
+        assert account.settle(account.claim(), "pending", alone=True)
+        assert account.settle(account.claim(), "pending", retry_s=60)
+        assert account.released() == []
+
+    def test_a_job_that_comes_later_takes_its_turn(self, account: Account) -> None:
+        account.staged(ago_s=20, plan="bad")
+        account.staged(ago_s=10, seats=1)
+        assert account.settle(account.claim(), "pending", alone=True)
+        account.staged(ago_s=30, city="Ulm")
+        assert account.deliver_all() == [{"city": "Ulm"}, {"plan": "bad"}, {"seats": 1}]
+
+    def test_a_waiting_job_that_is_superseded_under_another_ones_request_ends(
+        self, account: Account
+    ) -> None:
+        """Its values are not in flight, so no answer will judge it."""
+        first = account.staged(ago_s=20, plan="bad")
+        waiting = account.staged(ago_s=10, seats=1)
+        assert account.settle(account.claim(), "pending", alone=True)
+        claim = account.claim()
+        newer = account.staged(ago_s=5, seats=2)
+        assert account.settle(claim, "refused")
+        assert account.deliver_all() == [{"seats": 2}]
+        assert [account.status(job) for job in (first, waiting, newer)] == [
+            "refused",
+            "superseded",
+            "delivered",
+        ]
+        assert_nothing_is_left(account)
+
+    def test_ends_with_the_last_of_them(self, account: Account) -> None:
+        account.staged(ago_s=20, plan="bad")
+        account.staged(ago_s=10, seats=1)
+        assert account.settle(account.claim(), "pending", alone=True)
+        account.deliver_all()
+        account.staged(plan="x")
+        account.staged(seats=2)
+        assert account.deliver_all() == [{"plan": "x", "seats": 2}]
+
+
+class TestReject:
+    def test_records_what_is_no_job(self, account: Account) -> None:
+        account.client.hset(KEYS.inbox, "garbage", "{")
+        account.client.zadd(KEYS.inbox_since, {"garbage": 1})
+        assert account.boxes.reject("garbage", "the document is not JSON")
+        outcome = account.outcomes.get("garbage")
+        assert outcome is not None
+        assert outcome.status == "invalid"
+        assert outcome.message == "the document is not JSON"
+        assert account.outcomes.recent() == [outcome]
+        assert account.client.hlen(KEYS.inbox) == account.client.zcard(KEYS.inbox_since) == 0
+        assert 0 < account.client.ttl(KEYS.outcome("garbage")) <= RETENTION_S
+
+    def test_lists_it_under_its_email_where_that_is_known(self, account: Account) -> None:
+        job = account.job(plan="pro")
+        assert account.boxes.reject(job.job_id, "bad", mailbox_id=job.mailbox_id, email=ADA)
+        (outcome,) = account.outcomes.of_email(ADA)
+        assert (outcome.job_id, outcome.email) == (job.job_id, ADA)
+
+    def test_changes_no_outcome_that_is_there(self, account: Account) -> None:
+        job = account.staged(plan="pro")
+        account.produce(job)
+        assert not account.boxes.reject(job.job_id, "bad")
+        assert account.status(job) == "pending"
+        assert account.boxes.documents([job.job_id]) == [None]
+        assert account.deliver_all() == [{"plan": "pro"}]
+        assert not account.boxes.reject(job.job_id, "bad")
+        assert account.status(job) == "delivered"
+
+    def test_takes_ids_of_any_form(self, account: Account) -> None:
+        for job_id in ("", " ", "ß😀", "a:b", "x" * 10_000, "{other}", "%s", "1", "\n"):
+            account.client.hset(KEYS.inbox, job_id, "{")
+            assert account.boxes.reject(job_id, "no job")
+            outcome = account.outcomes.get(job_id)
+            assert outcome is not None
+            assert outcome.status == "invalid"
+        assert account.client.hlen(KEYS.inbox) == 0
+
+
+class TestAnnounce:
+    def test_names_what_has_waited_for_so_long(self, account: Account) -> None:
+        job = account.job(plan="pro")
+        assert account.boxes.announce(older_than_s=60, limit=10) == []
+        wait_until(lambda: account.boxes.announce(older_than_s=0.05, limit=10) == [job.job_id])
+
+    def test_names_it_again_only_after_as_long(self, account: Account) -> None:
+        job = account.job(plan="pro")
+        account.client.zadd(KEYS.inbox_since, {job.job_id: 1})
+        assert account.boxes.announce(older_than_s=60, limit=10) == [job.job_id]
+        assert account.boxes.announce(older_than_s=60, limit=10) == []
+        wait_until(lambda: account.boxes.announce(older_than_s=0.05, limit=10) == [job.job_id])
+
+    def test_names_the_oldest_first_and_no_more_than_asked_for(self, account: Account) -> None:
+        jobs = [account.job(n=n) for n in range(5)]
+        for age, job in enumerate(jobs):
+            account.client.zadd(KEYS.inbox_since, {job.job_id: 100 - age})
+        first = account.boxes.announce(older_than_s=60, limit=3)
+        assert first == [job.job_id for job in reversed(jobs[2:])]
+        rest = account.boxes.announce(older_than_s=60, limit=3)
+        assert rest == [jobs[1].job_id, jobs[0].job_id]
+
+    def test_finds_an_entry_that_has_no_time(self, account: Account) -> None:
+        account.job(plan="pro")
+        orphan = account.job(plan="max")
+        account.client.zrem(KEYS.inbox_since, orphan.job_id)
+        announced: set[str] = set()
+
+        def found() -> bool:
+            announced.update(account.boxes.announce(older_than_s=0.05, limit=10))
+            return orphan.job_id in announced
+
+        wait_until(found)
+
+    def test_forgets_a_time_that_has_no_entry(self, account: Account) -> None:
+        """It would be announced for ever, and hide an entry without a time."""
+        account.client.zadd(KEYS.inbox_since, {"gone": 1})
+        account.client.hset(KEYS.inbox, "orphan", "{")
+        wait_until(lambda: account.boxes.announce(older_than_s=0.01, limit=10) == ["orphan"])
+        assert account.client.zrange(KEYS.inbox_since, 0, -1) == ["orphan"]
+
+    def test_of_an_empty_inbox_names_nothing(self, account: Account) -> None:
+        assert account.boxes.announce(older_than_s=0, limit=10) == []
+        account.staged(plan="pro")
+        assert account.boxes.announce(older_than_s=0, limit=10) == []
+
+
+class TestTwice:
+    """redis-py repeats a command whose answer was lost: whatever ran, runs once more."""
+
+    def test_every_step_of_a_jobs_way(self, account: Account) -> None:
+        older = account.job(ago_s=20, plan="free", seats=1)
+        newer = account.job(plan="pro")
+        for job in (newer, older):
+            assert account.boxes.stage(job) == "staged"
+            after = account.state()
+            assert account.boxes.stage(job) == "known"
+            assert account.state() == after
+        (lease,) = account.release()
+        after = account.state()
+        assert account.release() == []
+        assert account.state() == after
+        claim = account.boxes.claim(lease.mailbox_id, lease.token)
+        assert claim is not None
+        after = account.state()
+        assert account.boxes.claim(lease.mailbox_id, lease.token) is None
+        assert account.state() == after
+        assert account.settle(claim)
+        after = account.state()
+        assert not account.settle(claim)
+        assert account.state() == after
+        assert account.client.hgetall(KEYS.prefix + "counters") == {"delivered": "2"}
+
+    def test_a_retry(self, account: Account) -> None:
+        account.staged(plan="pro")
+        claim = account.claim()
+        assert account.settle(claim, "pending", retry_s=60, rest_s=60, failures=1, alone=True)
+        after = account.state()
+        assert not account.settle(claim, "pending", retry_s=60, rest_s=60, failures=1)
+        assert account.state() == after
+
+    def test_a_rejection(self, account: Account) -> None:
+        job = account.job(plan="pro")
+        assert account.boxes.reject(job.job_id, "bad", mailbox_id=job.mailbox_id, email=ADA)
+        after = account.state()
+        assert not account.boxes.reject(job.job_id, "bad", mailbox_id=job.mailbox_id, email=ADA)
+        assert account.state() == after
+
+
+def assert_nothing_is_left(account: Account) -> None:
+    """All jobs are at their end: what is left ends by itself, or is capped."""
+    for key in account.names():
+        name = key.removeprefix(KEYS.prefix)
+        assert name not in LASTING, f"{key} is not empty"
+        if name not in CAPPED:
+            assert account.client.ttl(key) > 0, f"{key} has no time to live"
+
+
+def test_when_all_jobs_are_at_their_end_nothing_lasts(account: Account) -> None:
+    emails = [ADA, BOB, EVE]
+    for n in range(30):
+        job = account.job(emails[n % 3], ago_s=100 - n, lane="bulk" if n % 2 else "live", n=n)
+        account.boxes.stage(job)
+        if n % 5 == 0:
+            account.boxes.reject(account.job(ADA, n=n).job_id, "bad")
+        if n % 7 == 0:
+            for lease in account.release(2):
+                account.boxes.acquire(lease.mailbox_id, lease.token, rate=1000)
+                claim = account.boxes.claim(lease.mailbox_id, lease.token)
+                assert claim is not None
+                account.staged(lease.email, ago_s=0, late=n)
+                account.settle(claim, ["delivered", "pending", "refused"][n % 3], alone=n % 2 == 0)
+    account.deliver_all()
+    assert_nothing_is_left(account)
+
+
+def test_an_emails_history_is_capped(account: Account) -> None:
+    for n in range(120):
+        account.boxes.reject(account.job(n=n).job_id, "bad", mailbox_id=mailbox_id_of(ADA))
+    assert account.client.llen(KEYS.history(mailbox_id_of(ADA))) == 100
+
+
+def test_two_accounts_share_nothing(client: redis.Redis) -> None:
+    account = Account(client)
+    other = Mailboxes(client, Keys("eu"), lease_s=60, retention_s=RETENTION_S)
+    job = account.staged(plan="pro")
+    assert other.stage(job) == "staged"
+    assert len(other.release(max_parallel=1)[0]) == 1
+    assert len(account.release(1)) == 1
+    tags = {re.match(r"courier:(\{[a-z]+\}):", str(key))[1] for key in account.names()}  # type: ignore[index]
+    assert tags == {"{default}", "{eu}"}
+
+
+def test_scores_keep_their_microseconds(account: Account) -> None:
+    """Times have 16 digits: a Lua number that becomes text in the usual way keeps 14."""
+    account.staged(plan="pro")
+    (score,) = (
+        score
+        for _, score in account.client.zrange(KEYS.prefix + "due:live", 0, -1, withscores=True)
+    )
+    accepted = account.outcomes.of_email(ADA)[0].accepted_at
+    assert accepted is not None
+    assert score == round(accepted.timestamp() * 1_000_000)
+    (raw,) = account.client.hmget(
+        KEYS.outcome(account.outcomes.of_email(ADA)[0].job_id), "accepted"
+    )
+    assert re.fullmatch(r"\d{16}", raw)
+    assert json.loads(raw) == score

@@ -1,0 +1,439 @@
+"""What a verdict means for each job of a delivery, and for its mailbox."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attribute_courier.config import load_settings
+from attribute_courier.jobs.attributes import Attribute
+from attribute_courier.jobs.outcome import Status
+from attribute_courier.worker.chartmogul import Answer
+from attribute_courier.worker.mailboxes import Claim, JobResult, PendingJob, Settlement, Value
+from attribute_courier.worker.settlement import BACKOFF_CAP_S, MAX_SHOWN, Policy, settle
+from attribute_courier.worker.verdicts import Kind, Verdict, judge
+
+ADA = "ada@example.com"
+A = "01a2082a-52c7-7d95-a474-00000000000a"
+B = "01a2082a-52c7-7d95-a474-00000000000b"
+HOUR_S = 3600
+NOW_US = 1_772_357_400_000_000
+POLICY = Policy(
+    confirm="echo",
+    unmatched_delays_s=(300, 3_600, 21_600, 86_400),
+    unconfirmed_delays_s=(60,),
+    give_up_after_s=86_400,
+    timeout_s=10,
+)
+
+
+def value(key: str, content: object, job_id: str = A, type_: str = "String") -> Value:
+    version = f"{NOW_US - 1_000_000:016d}{job_id}"
+    return Value(version=version, attribute=Attribute.of(type_, content, key=key))
+
+
+PLAN = value("plan", "pro")
+SEATS = value("seats", 12, B, "Integer")
+
+
+def claim(
+    *jobs: PendingJob,
+    values: tuple[Value, ...] = (PLAN,),
+    now_us: int = NOW_US,
+    failures: int = 0,
+    email: str = ADA,
+) -> Claim:
+    return Claim(
+        mailbox_id="mailbox",
+        token="token",
+        now_us=now_us,
+        email=email,
+        failures=failures,
+        values=values,
+        jobs=jobs or (PendingJob(job_id=A),),
+    )
+
+
+MERGED = claim(PendingJob(job_id=A), PendingJob(job_id=B), values=(PLAN, SEATS))
+
+
+def customer(**custom: Any) -> dict[str, Any]:
+    return {"uuid": "cus_1", "external_id": "cus_0001", "attributes": {"custom": custom}}
+
+
+def taken(*entries: Any) -> Verdict:
+    return Verdict(kind=Kind.TAKEN, http_status=200, entries=entries)
+
+
+UNMATCHED = Verdict(kind=Kind.UNMATCHED, http_status=404, message="none found")
+REFUSED = Verdict(kind=Kind.CONTENT, http_status=422, message="is bad")
+FAILED = Verdict(kind=Kind.SERVER, http_status=500, message="oops")
+LOST = Verdict(kind=Kind.SERVER, message="no answer in time", may_still_act=True)
+REVOKED = Verdict(kind=Kind.ACCOUNT, http_status=401, message="no valid key")
+TOO_FAST = Verdict(kind=Kind.PACE, http_status=429, message="too fast")
+
+
+def highest(low: float, high: float) -> float:
+    return high
+
+
+def lowest(low: float, high: float) -> float:
+    return low
+
+
+def only(settlement: Settlement) -> JobResult:
+    (result,) = settlement.jobs
+    return result
+
+
+def statuses(settlement: Settlement) -> dict[str, Status]:
+    return {result.job_id: result.status for result in settlement.jobs}
+
+
+def later(result: JobResult, *, now_us: int) -> Claim:
+    """The job's next claim: it remembers what its outcome notes."""
+    noted = result.fields
+    since = noted["failing_since"]
+    job = PendingJob(
+        job_id=result.job_id,
+        attempts=int(noted.get("attempts", 0)),
+        unmatched=int(noted.get("unmatched", 0)),
+        unmatched_until_us=int(noted.get("unmatched_until", 0)),
+        unconfirmed=int(noted.get("unconfirmed", 0)),
+        unconfirmed_until_us=int(noted.get("unconfirmed_until", 0)),
+        failing_since_us=int(since) if since else None,
+    )
+    return claim(job, now_us=now_us)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "single", "first", "second"),
+    [
+        (taken(customer(plan="pro", seats=12)), "delivered", "delivered", "delivered"),
+        (taken(customer(plan="pro")), "delivered", "delivered", "pending"),
+        (taken(customer()), "pending", "pending", "pending"),
+        (UNMATCHED, "pending", "pending", "pending"),
+        (REFUSED, "refused", "pending", "pending"),
+        (FAILED, "pending", "pending", "pending"),
+        (LOST, "pending", "pending", "pending"),
+        (REVOKED, "pending", "pending", "pending"),
+        (TOO_FAST, "pending", "pending", "pending"),
+    ],
+)
+def test_each_verdict_on_one_job_and_on_two_in_one_request(
+    verdict: Verdict, single: Status, first: Status, second: Status
+) -> None:
+    alone = settle(verdict, claim(), POLICY, highest)
+    merged = settle(verdict, MERGED, POLICY, highest)
+    assert statuses(alone) == {A: single}
+    assert statuses(merged) == {A: first, B: second}
+    assert not alone.alone
+    assert merged.alone is (verdict is REFUSED)
+
+
+class TestDelivered:
+    def test_notes_who_has_the_email_and_when_it_was_sent(self) -> None:
+        entries = (customer(plan="pro"), {"uuid": None}, "no customer", {"external_id": 8})
+        result = only(settle(taken(*entries), claim(), POLICY))
+        assert result.fields == {
+            "attempts": 1,
+            "sent": NOW_US,
+            "http_status": 200,
+            "message": "",
+            "customers": '[["cus_1", "cus_0001"], [null, null], [null, null], [null, "8"]]',
+            "failing_since": "",
+        }
+
+    def test_leaves_nothing_to_be_tried_again(self) -> None:
+        settlement = settle(taken(customer(plan="pro")), claim(failures=5), POLICY)
+        assert settlement.seen == {"plan"}
+        assert (settlement.retry_s, settlement.rest_s, settlement.failures) == (0, 0, 0)
+
+    def test_wants_each_value_shown_by_some_customer(self) -> None:
+        values = (PLAN, value("age", 8, type_="Integer"))
+        apart = taken(customer(plan="pro"), customer(age=8))
+        assert only(settle(apart, claim(values=values), POLICY)).status == "delivered"
+        half = taken(customer(plan="pro"), customer(age=9))
+        assert only(settle(half, claim(values=values), POLICY)).status == "pending"
+
+    @pytest.mark.parametrize(
+        ("confirm", "nobody", "somebody"),
+        [
+            ("echo", "pending", "pending"),
+            ("match", "pending", "delivered"),
+            ("status", "delivered", "delivered"),
+        ],
+    )
+    def test_by_what_the_settings_take_for_proof(
+        self, confirm: str, nobody: Status, somebody: Status, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COURIER_CONFIRM", confirm)
+        policy = Policy.of(load_settings())
+        assert only(settle(taken(), claim(), policy)).status == nobody
+        assert only(settle(taken(customer()), claim(), policy)).status == somebody
+
+    def test_a_customers_id_of_any_form_can_be_kept(self) -> None:
+        strange: list[Any] = [["\ud800"], {"a": 1}, "\udcff", "x" * 1_000_000, float("inf"), True]
+        verdict = taken(*({"uuid": each, "external_id": each} for each in strange))
+        customers = str(only(settle(verdict, claim(), POLICY)).fields["customers"])
+        assert len(customers) < 2 * len(strange) * (MAX_SHOWN + 10)
+        for uuid, external_id in json.loads(customers):
+            assert uuid == external_id
+            assert uuid.encode()
+
+
+class TestUnconfirmed:
+    def test_is_tried_once_more_after_a_minute(self) -> None:
+        settlement = settle(taken(customer(plan="free")), claim(), POLICY)
+        result = only(settlement)
+        assert (result.status, settlement.retry_s, settlement.rest_s) == ("pending", 60, 0)
+        assert result.fields["message"] == "ChartMogul answered without showing the values"
+        again = later(result, now_us=NOW_US + 60_000_001)
+        assert only(settle(taken(customer()), again, POLICY)).status == "unconfirmed"
+
+    def test_does_not_lose_its_minute_to_a_newer_job(self) -> None:
+        result = only(settle(taken(customer()), claim(), POLICY))
+        early = settle(taken(customer()), later(result, now_us=NOW_US + 1_000_000), POLICY)
+        assert only(early).status == "pending"
+        assert early.retry_s == 59
+        assert only(early).fields["attempts"] == 2
+
+    def test_keeps_its_customers(self) -> None:
+        result = only(settle(taken(customer()), claim(), POLICY))
+        assert result.fields["customers"] == '[["cus_1", "cus_0001"]]'
+
+
+class TestUnmatched:
+    def test_waits_as_long_as_the_settings_say_before_each_try_and_ends_then(self) -> None:
+        now_us = NOW_US
+        result = only(settle(UNMATCHED, claim(), POLICY))
+        for delay_s in POLICY.unmatched_delays_s:
+            settlement = settle(UNMATCHED, later(result, now_us=now_us), POLICY)
+            assert settlement.rest_s == 0, "a new job tries at once"
+            now_us += round(delay_s * 1e6)
+            result = only(settle(UNMATCHED, later(result, now_us=now_us), POLICY))
+        assert result.status == "unmatched"
+        assert now_us == NOW_US + (300 + 3_600 + 21_600 + 86_400) * 1_000_000
+
+    @pytest.mark.parametrize(("tries", "delay_s"), [*enumerate(POLICY.unmatched_delays_s)])
+    def test_is_tried_again_after_the_delay_of_its_turn(self, tries: int, delay_s: float) -> None:
+        job = PendingJob(job_id=A, unmatched=tries, attempts=tries)
+        settlement = settle(UNMATCHED, claim(job), POLICY)
+        assert settlement.retry_s == delay_s
+        assert only(settlement).fields["unmatched"] == tries + 1
+
+    def test_does_not_lose_its_days_to_the_newer_jobs_of_a_busy_sign_up(self) -> None:
+        """Each newer job makes the email due at once, and asks for all that wait."""
+        result = only(settle(UNMATCHED, claim(), POLICY))
+        for second in range(1, 20):
+            early = later(result, now_us=NOW_US + second * 1_000_000)
+            settlement = settle(UNMATCHED, early, POLICY)
+            result = only(settlement)
+            assert result.status == "pending"
+            assert settlement.retry_s == 300 - second
+        assert result.fields["unmatched"] == 1
+        assert result.fields["attempts"] == 20
+
+    def test_with_several_jobs_the_first_to_be_due_says_when(self) -> None:
+        jobs = PendingJob(job_id=A, unmatched=2), PendingJob(job_id=B)
+        settlement = settle(UNMATCHED, claim(*jobs, values=(PLAN, SEATS)), POLICY)
+        assert settlement.retry_s == 300
+
+    def test_that_showed_no_values_before_has_its_own_waiting_time(self) -> None:
+        waiting = only(settle(UNMATCHED, claim(), POLICY))
+        arrived = settle(taken(customer()), later(waiting, now_us=NOW_US + 1), POLICY)
+        assert only(arrived).status == "pending"
+        assert arrived.retry_s == 60
+
+
+class TestRefused:
+    def test_says_why(self) -> None:
+        result = only(settle(REFUSED, claim(), POLICY))
+        assert (result.fields["http_status"], result.fields["message"]) == (422, "is bad")
+
+    def test_in_company_is_tried_again_at_once_one_by_one(self) -> None:
+        settlement = settle(REFUSED, MERGED, POLICY)
+        assert settlement.alone
+        assert (settlement.retry_s, settlement.rest_s, settlement.failures) == (0, 0, 0)
+        assert not settlement.seen
+
+
+class TestServerFailures:
+    @pytest.mark.parametrize(
+        ("failures", "ceiling_s"), [(0, 1), (1, 2), (2, 4), (9, 512), (10, 600), (5000, 600)]
+    )
+    def test_back_off_with_full_jitter_up_to_ten_minutes(
+        self, failures: int, ceiling_s: float
+    ) -> None:
+        asked: list[tuple[float, float]] = []
+
+        def jitter(low: float, high: float) -> float:
+            asked.append((low, high))
+            return 0.25
+
+        settlement = settle(FAILED, claim(failures=failures), POLICY, jitter)
+        assert asked == [(0, ceiling_s)]
+        assert ceiling_s <= BACKOFF_CAP_S
+        assert settlement.retry_s == 0.25
+        assert settlement.rest_s == 0.25, "a newer job waits as well: it is the server's fault"
+        assert settlement.failures == failures + 1
+
+    def test_differ_in_their_delays(self) -> None:
+        delays = {settle(FAILED, claim(failures=8), POLICY).retry_s for _ in range(20)}
+        assert len(delays) > 10
+        assert all(0 <= delay <= 256 for delay in delays)
+
+    def test_that_may_still_act_rest_for_twice_the_timeout_at_least(self) -> None:
+        short, long = (
+            settle(LOST, claim(failures=9), POLICY, jitter) for jitter in (lowest, highest)
+        )
+        assert (short.retry_s, short.rest_s) == (20, 20)
+        assert (long.retry_s, long.rest_s) == (512, 512)
+
+    def test_count_as_attempts_and_remember_when_they_began(self) -> None:
+        first = only(settle(FAILED, claim(), POLICY))
+        assert (first.fields["attempts"], first.fields["failing_since"]) == (1, NOW_US)
+        second = only(settle(LOST, later(first, now_us=NOW_US + HOUR_S * 1_000_000), POLICY))
+        assert (second.fields["attempts"], second.fields["failing_since"]) == (2, NOW_US)
+
+    @pytest.mark.parametrize(
+        ("after_s", "status"), [(86_399.9, "pending"), (86_400, "failed"), (1e6, "failed")]
+    )
+    def test_are_given_up_after_a_day(self, after_s: float, status: Status) -> None:
+        job = PendingJob(job_id=A, failing_since_us=NOW_US - round(after_s * 1e6))
+        assert only(settle(FAILED, claim(job), POLICY)).status == status
+
+    def test_are_given_up_job_by_job(self) -> None:
+        day_us = 86_400_000_000
+        jobs = PendingJob(job_id=A, failing_since_us=NOW_US - day_us), PendingJob(job_id=B)
+        settlement = settle(LOST, claim(*jobs, values=(PLAN, SEATS)), POLICY, highest)
+        assert statuses(settlement) == {A: "failed", B: "pending"}
+        assert settlement.rest_s == 20
+
+    @pytest.mark.parametrize("between", [UNMATCHED, taken(customer()), REVOKED, TOO_FAST])
+    def test_a_day_apart_are_no_day_of_failures(self, between: Verdict) -> None:
+        """An answer of another kind, and the days of waiting after it, are not the server's."""
+        first = only(settle(FAILED, claim(), POLICY))
+        waited = only(settle(between, later(first, now_us=NOW_US + 1), POLICY))
+        assert waited.status == "pending"
+        day_us = 86_400_000_000
+        next_one = settle(FAILED, later(waited, now_us=NOW_US + 2 * day_us), POLICY)
+        assert only(next_one).status == "pending"
+
+
+class TestFaultsThatAreNoJobs:
+    @pytest.mark.parametrize("verdict", [REVOKED, TOO_FAST])
+    @pytest.mark.parametrize("failures", [0, 50])
+    def test_count_no_attempt_and_end_no_job(self, verdict: Verdict, failures: int) -> None:
+        ages = (None, NOW_US - 10**13)
+        for age in ages:
+            job = PendingJob(job_id=A, attempts=3, failing_since_us=age)
+            result = only(settle(verdict, claim(job, failures=failures), POLICY))
+            assert result.status == "pending"
+            assert not {"attempts", "sent", "unmatched", "unconfirmed"} & result.fields.keys()
+
+    @pytest.mark.parametrize("verdict", [REVOKED, TOO_FAST])
+    def test_say_what_holds_the_job_up(self, verdict: Verdict) -> None:
+        fields = only(settle(verdict, claim(), POLICY)).fields
+        assert fields["http_status"] == verdict.http_status
+        assert fields["message"] == verdict.message
+
+
+class TestWhatAnOutcomeTellsOfTheAnswer:
+    """Outcomes are shown in Flower: they hold ChartMogul's words, and nothing of the customer's."""
+
+    @staticmethod
+    def told(message: str, *values: Value, email: str = ADA) -> str:
+        body = json.dumps({"message": message}).encode()
+        verdict = judge(Answer(status=422, body=body))
+        fields = only(settle(verdict, claim(values=values or (PLAN,), email=email), POLICY)).fields
+        return str(fields["message"])
+
+    def test_hides_the_email_and_the_values(self) -> None:
+        message = "pro is no plan that Ada@Example.com may have ('pro', probably)"
+        assert self.told(message) == "*** is no plan that *** may have ('***', probably)"
+
+    def test_hides_short_values_and_numbers(self) -> None:
+        values = (value("sex", "F"), value("age", 8, type_="Integer"))
+        assert self.told("f: 8 is not 18, for 'F'", *values) == "***: *** is not 18, for '***'"
+
+    def test_hides_a_value_whole_that_begins_with_another(self) -> None:
+        values = (value("city", "New"), value("state", "New York"))
+        assert self.told("New York is not New", *values) == "*** is not ***"
+
+    def test_hides_a_value_that_holds_the_email(self) -> None:
+        values = (value("note", f"{ADA} is rude"),)
+        assert self.told(f"'{ADA} is rude' is bad", *values) == "'***' is bad"
+
+    def test_hides_a_value_with_spaces_of_its_own(self) -> None:
+        assert self.told("<a \n  b> is bad", value("x", "a \n  b")) == "<***> is bad"
+
+    def test_hides_what_looks_like_a_pattern(self) -> None:
+        assert self.told(r"a.*(b is \1 bad", value("x", "a.*(b"), value("y", r"\1")) == (
+            "*** is *** bad"
+        )
+
+    def test_cuts_no_value_in_half(self) -> None:
+        secret = "s" * 255
+        shown = self.told("x" * (MAX_SHOWN - 10) + f" {secret} end", value("x", secret))
+        assert len(shown) <= MAX_SHOWN
+        assert "s" not in shown
+
+    def test_is_one_line_of_bounded_length(self) -> None:
+        shown = self.told("a\r\n\tb " + "long " * 5000)
+        assert shown.startswith("a b long")
+        assert len(shown) == MAX_SHOWN
+        assert shown.endswith("…")
+
+    def test_keeps_its_own_words(self) -> None:
+        verdict = Verdict(kind=Kind.SERVER, message="no answer within 10 s")
+        values = (value("seats", 10, type_="Integer"),)
+        result = only(settle(verdict, claim(values=values), POLICY))
+        assert result.fields["message"] == "no answer within 10 s"
+
+    # Values and emails in one alphabet and the words around them in another, so that a value
+    # which is found again is one that was not taken out.
+    @given(
+        values=st.lists(st.text("abcXYZ019é😀 .-'\"<>\\(*", min_size=1, max_size=40), max_size=5),
+        local=st.text("abcXYZ019.+", min_size=1, max_size=20),
+        shape=st.sampled_from(["message", "error", "errors", "list", "lists"]),
+        between=st.sampled_from([" ", ": ", "' ", ",\n", "; \t"]),
+        status=st.sampled_from([400, 401, 404, 422, 429, 500, 503]),
+        data=st.data(),
+    )
+    def test_never_holds_the_email_or_a_value(
+        self,
+        values: list[str],
+        local: str,
+        shape: str,
+        between: str,
+        status: int,
+        data: st.DataObject,
+    ) -> None:
+        email = f"{local}@example.com"
+        said = [email, email.upper(), *values]
+        parts = data.draw(st.lists(st.sampled_from([*said, "QUU", "ÄÄ", "kk" * 200]), max_size=30))
+        words = between.join(["", *parts, ""])
+        body: dict[str, Any] = {
+            "message": {"message": words},
+            "error": {"error": words},
+            "errors": {"errors": {"kk": words, words: "kk"}},
+            "list": {"errors": [words, "kk"]},
+            "lists": {"errors": {"kk": [words, words]}},
+        }[shape]
+        verdict = judge(Answer(status=status, body=json.dumps(body).encode()))
+        held = tuple(value(f"k{n}", content) for n, content in enumerate(values))
+        for result in settle(verdict, claim(values=held, email=email), POLICY).jobs:
+            # Of what is shown, the parts between the stars and the frame of the message.
+            shown = re.sub(r"\*\*\*|HTTP \d+", "ÄÄ", str(result.fields["message"]))
+            assert len(shown) <= 3 * MAX_SHOWN
+            assert email.lower() not in shown.lower()
+            for content in values:
+                if len(content.strip(" .-'\"<>\\(*")) > 1:
+                    pattern = rf"(?<!\w){re.escape(content.strip())}(?!\w)"
+                    assert not re.search(pattern, shown)
