@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -100,8 +99,10 @@ def _redis(settings: Settings, data_dir: Path, running: ExitStack) -> str:
             "this machine alone, without password or TLS: start yours, or unset COURIER_REDIS_URL",
             EXIT_UNREACHABLE,
         )
-    running.enter_context(EmbeddedRedis(data_dir / "redis", port=parts.port or 6379))
-    return f"Redis       {settings.redis_address}, embedded, data in {data_dir}{os.sep}redis"
+    # The stand-in has its own, or it would answer for jobs that wait for a real account.
+    home = data_dir / ("redis" if settings.api_keys else "redis-sandbox")
+    running.enter_context(EmbeddedRedis(home, port=parts.port or 6379))
+    return f"Redis       {settings.redis_address}, embedded, data in {home}"
 
 
 def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:

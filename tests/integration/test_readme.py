@@ -1,0 +1,435 @@
+"""What the README says is what happens: its commands are run, its Python is run, and what it shows
+is what is printed.
+
+A command that no test here knows how to run fails the first one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from ruamel.yaml import YAML
+
+from attribute_courier.cli import main
+from attribute_courier.sandbox import LeashedProcess
+
+from ..conftest import Courier
+from ..waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+LINES = README.read_text("utf-8").splitlines()
+BIN = Path(sys.executable).parent
+
+SHELLS = {"console", "bash", "sh", "shell"}
+CANNOT_BE_REACHED = "http://127.0.0.1:1/v1"
+"""Whatever a command does, it does not reach the real ChartMogul from a test."""
+
+
+# --- reading the README ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and what the README shows below it."""
+
+    text: str
+    shown: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def argv(self) -> list[str]:
+        """Its words, without the variables that it sets."""
+        words = shlex.split(self.text, comments=True)
+        while re.match(r"\w+=", words[0]):
+            del words[0]
+        return words
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that it sets."""
+        words = shlex.split(self.text, comments=True)
+        return dict(word.split("=", 1) for word in words[: len(words) - len(self.argv)])
+
+
+def blocks() -> Iterator[tuple[str, int, list[str]]]:
+    """Language, number of the first line, and lines of each code block."""
+    fences = [number for number, line in enumerate(LINES) if line.startswith("```")]
+    for start, end in zip(fences[::2], fences[1::2], strict=True):
+        yield LINES[start].removeprefix("```").strip(), start + 1, LINES[start + 1 : end]
+
+
+def commands() -> list[Command]:
+    found = []
+    for language, _, lines in blocks():
+        if language not in SHELLS:
+            continue
+        assert language == "console", "commands stand behind a `$ `, in a console block"
+        assert lines[0].startswith("$ ")
+        for part in "\n".join(lines).removeprefix("$ ").split("\n$ "):
+            text, *shown = part.replace("\\\n", "").split("\n")
+            found.append(Command(text, tuple(shown)))
+    return found
+
+
+COMMANDS = commands()
+
+
+def of_kind(kind: str) -> list[Command]:
+    return [command for command in COMMANDS if kind_of(command) == kind]
+
+
+def kind_of(command: Command) -> str | None:
+    """How a command is run here; None if nobody knows."""
+    match command.argv:
+        case ["courier", "up" | "worker" | "sandbox" | "flower", *_]:
+            return "serves"
+        case ["courier", "outcomes", *options] if "--follow" in options:
+            return "serves"
+        case ["celery", *_]:
+            return "serves"
+        case ["courier", *_]:
+            return "answers"
+        case ["eval", *_]:
+            return "completion"
+        case ["make" | "docker" as tool, *_]:
+            return tool
+        case ["cp", *_]:
+            return "copies"
+        case [name, *_] if Path(name).name in ("pip", "python3"):
+            return "installs"
+    return None
+
+
+def test_every_command_is_run_by_one_of_these_tests() -> None:
+    assert [str(command) for command in COMMANDS if kind_of(command) is None] == []
+    kinds = {kind_of(command) for command in COMMANDS}
+    assert kinds >= {"serves", "answers", "make", "docker", "installs"}
+
+
+# --- comparing what is printed -----------------------------------------------------------------
+
+_MASKS = [
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<id>"),
+    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d", "<time>"),
+    (r"(127\.0\.0\.1|localhost):\d+", r"\1:<port>"),
+    (r"\bpid \d+", "pid <number>"),
+    (r"\bversion \d+\.\d+\.\d+", "version <number>"),
+    (r"  +", "  "),  # a column is as wide as what stands in it
+]
+
+
+def masked(line: str) -> str:
+    """Without what is different each time."""
+    for pattern, mask in _MASKS:
+        line = re.sub(pattern, mask, line)
+    return line.rstrip()
+
+
+def assert_shown(shown: tuple[str, ...], printed: str) -> None:
+    """What was printed is what is shown. There, `…` stands for the rest of a line, or, on a line
+    of its own, for any number of lines."""
+    pattern = "\n".join(
+        "(?s:.*)" if line == "…" else re.escape(masked(line)).replace("…", ".*") for line in shown
+    )
+    text = "\n".join(masked(line) for line in printed.splitlines())
+    assert re.fullmatch(pattern, text.strip("\n")), printed
+
+
+# --- running -----------------------------------------------------------------------------------
+
+
+def environment(**environ: str) -> dict[str, str]:
+    """A new terminal's, in which `courier` is on the path."""
+    ours = ("COURIER_", "CHARTMOGUL_")
+    return {
+        **{name: text for name, text in os.environ.items() if not name.startswith(ours)},
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "CHARTMOGUL_API_URL": CANNOT_BE_REACHED,
+        **environ,
+    }
+
+
+def run(text: str, cwd: Path, **environ: str) -> str:
+    """What a command prints, on both streams."""
+    done = subprocess.run(
+        ["bash", "-c", text],
+        cwd=cwd,
+        env=environment(**environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode in (0, 4), f"exit code {done.returncode}: {text}\n{done.stdout}"
+    return done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Served:
+    """A command that runs until it is stopped."""
+
+    def __init__(self, command: Command, directory: Path, *more: str, **environ: str) -> None:
+        self._log = directory / f"{len(list(directory.iterdir()))}.log"
+        argv = [shutil.which(command.argv[0], path=str(BIN)) or "", *command.argv[1:], *more]
+        with self._log.open("wb") as log:
+            self.process = LeashedProcess(
+                argv,
+                cwd=directory,
+                env=environment(**command.environ | environ),
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def printed(self) -> str:
+        return self._log.read_text("utf-8")
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait until it has printed this."""
+
+        def found() -> list[re.Match[str]]:
+            assert self.process.running, self.printed
+            return list(re.finditer(pattern, self.printed))
+
+        return wait_until(found, timeout_s=40, what=f"it prints {pattern}")[0]
+
+    def stop(self) -> int:
+        """Ctrl-C, or what a process supervisor does. Answers the exit code."""
+        self.process.stop(40)
+        return self.process.popen.returncode
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+
+
+# --- the commands ------------------------------------------------------------------------------
+
+
+def test_two_terminals_show_what_the_readme_shows(tmp_path: Path) -> None:
+    """`courier up` in one, and every short command of the README in the other, in its order."""
+    [make_up] = [command for command in of_kind("make") if command.argv == ["make", "up"]]
+    redis_url = f"redis://localhost:{free_port()}/0"
+    up = Command("courier up", make_up.shown)
+    with Served(up, tmp_path, "--sandbox-port", "0", COURIER_REDIS_URL=redis_url) as terminal:
+        terminal.wait_for(r" ready\.")
+        assert_shown(up.shown, terminal.printed)
+        [stand_in] = re.findall(r"a stand-in at http://(\S+)/v1", terminal.printed)
+        for command in of_kind("answers"):
+            text = command.text.replace("127.0.0.1:8181", stand_in)
+            printed = run(text, tmp_path, COURIER_REDIS_URL=redis_url)
+            assert_shown(command.shown, printed)
+        assert terminal.stop() == 0
+        assert terminal.printed.endswith("Stopped.\n")
+
+
+@pytest.mark.parametrize("command", of_kind("serves"), ids=str)
+def test_a_command_that_goes_on_starts_is_used_and_stops(
+    command: Command, courier: Courier, tmp_path: Path
+) -> None:
+    directory = tmp_path / "terminal"
+    directory.mkdir()
+    match command.argv:
+        case ["courier", "up", *_]:
+            _use_up(command, directory)
+        case ["courier", "worker", *_] | ["celery", *_]:
+            _use_worker(command, directory, courier)
+        case ["courier", "sandbox", *_]:
+            _use_sandbox(command, directory, courier)
+        case ["courier", "flower", *_]:
+            _use_flower(command, directory, courier)
+        case ["courier", "outcomes", *_]:
+            _use_follow(command, directory, courier)
+        case _:
+            pytest.fail(f"nobody knows how to use it: {command}")
+
+
+def _use_up(command: Command, directory: Path) -> None:
+    redis_url = f"redis://localhost:{free_port()}/0"
+    with Served(command, directory, "--sandbox-port", "0", COURIER_REDIS_URL=redis_url) as up:
+        up.wait_for(r" ready\.")
+        job = run("courier add ada@example.com plan=pro", directory, COURIER_REDIS_URL=redis_url)
+        if "CHARTMOGUL_API_KEY" in command.environ:
+            assert f"ChartMogul  {CANNOT_BE_REACHED}\n" in up.printed, "the one that is set"
+            assert up.printed.splitlines()[0].endswith("/redis"), "apart from the stand-in's"
+            up.wait_for(rf"job {job.strip()}: a\*\*\*@example\.com: pending")
+        else:
+            up.wait_for(rf"job {job.strip()}: a\*\*\*@example\.com: delivered")
+        assert up.stop() == 0
+
+
+def _use_worker(command: Command, directory: Path, courier: Courier) -> None:
+    receipt = courier.producer.add_attributes("ada@example.com", {"plan": "pro"})
+    with Served(command, directory, **courier.environ) as worker:
+        assert courier.wait(receipt, timeout_s=60)[0].status == "delivered", worker.printed
+        assert worker.stop() == 0
+
+
+def _use_sandbox(command: Command, directory: Path, courier: Courier) -> None:
+    with Served(command, directory, "--port", "0") as sandbox:
+        url, key = sandbox.wait_for(r"stand-in at (\S+), key (\S+)\n").groups()
+        assert_shown(command.shown, sandbox.printed)
+        environ = courier.environ | {"CHARTMOGUL_API_URL": url, "CHARTMOGUL_API_KEY": key}
+        assert "the API key is valid" in run("courier ping", directory, **environ)
+        assert sandbox.stop() == 0
+
+
+def _use_flower(command: Command, directory: Path, courier: Courier) -> None:
+    port = free_port()
+    # On loopback whatever the README says, since this machine may not be alone.
+    here = ("--port", str(port), "--host", "127.0.0.1")
+    with Served(command, directory, *here, **courier.environ) as flower:
+        flower.wait_for("Visit me at")
+        wait_until(lambda: _status(f"http://127.0.0.1:{port}/healthcheck") == 200)
+        protected = "COURIER_FLOWER_BASIC_AUTH" in command.environ
+        assert _status(f"http://127.0.0.1:{port}/workers") == (401 if protected else 200)
+        flower.stop()
+
+
+def _status(url: str) -> int | None:
+    """The HTTP status; None while nobody answers."""
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url) as response:
+            found: int = response.status
+            return found
+    except urllib.request.HTTPError as refusal:
+        with refusal:
+            return refusal.code
+    except OSError:
+        return None
+
+
+def _use_follow(command: Command, directory: Path, courier: Courier) -> None:
+    courier.start_worker()
+    with Served(command, directory, **courier.environ) as follow:
+
+        def told() -> str:
+            # It tells of what comes after its start, and does not say when that is.
+            receipt = courier.producer.add_attributes("ada@example.com", {"plan": "pro"})
+            courier.wait(receipt)
+            return follow.printed
+
+        line = wait_until(told, timeout_s=40, what="an outcome is printed").splitlines()[0]
+        assert json.loads(line)["email"] == "ada@example.com"
+        follow.stop()
+
+
+def test_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    [demo] = [command for command in of_kind("make") if command.argv == ["make", "demo"]]
+    assert_shown(demo.shown, run("courier demo", tmp_path))
+    assert list(tmp_path.iterdir()) == [], "nothing stays behind"
+
+
+@pytest.mark.parametrize("command", of_kind("make"), ids=str)
+def test_a_target_of_make_runs_the_command_of_its_name(command: Command) -> None:
+    """Not by `make` itself, which would install from the network."""
+    [_, target] = command.argv
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(
+        ["make", "--dry-run", target],
+        cwd=ROOT,
+        env={name: text for name, text in environ.items() if name != "MFLAGS"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith(f".venv/bin/courier {target}")
+
+
+@pytest.mark.parametrize("command", of_kind("docker"), ids=str)
+def test_a_compose_command_names_services_that_exist(command: Command) -> None:
+    """Checked and not run: there is no engine."""
+    services = YAML(typ="safe").load(ROOT / "docker-compose.yml")["services"]
+    match command.argv:
+        case ["docker", "compose", "up", *options]:
+            assert set(options) - {"--detach", "--wait", "--scale", "worker=3"} == set()
+            assert {"worker", "redis", "flower"} <= services.keys()
+        case ["docker", "compose", "exec", service, "courier", name, *arguments]:
+            assert service in services
+            context = click.Context(main)
+            subcommand = main.get_command(context, name)
+            assert subcommand is not None
+            subcommand.make_context(name, list(arguments), parent=context)
+        case ["docker", "compose", "logs", "--follow", service]:
+            assert service in services
+        case _:
+            pytest.fail(f"nobody knows how to check it: {command}")
+
+
+def test_the_example_of_an_env_file_has_what_compose_asks_for() -> None:
+    [copy] = of_kind("copies")
+    assert copy.argv == ["cp", ".env.example", ".env"]
+    asked = set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker-compose.yml").read_text("utf-8")))
+    example = (ROOT / ".env.example").read_text("utf-8")
+    assert asked <= set(re.findall(r"^(\w+)=", example, re.M))
+
+
+@pytest.mark.parametrize("command", of_kind("installs"), ids=str)
+def test_an_installation_names_files_options_and_extras_that_exist(command: Command) -> None:
+    """Checked and not run: it would install from the network."""
+    if command.argv[0] == "python3":
+        assert command.argv == ["python3", "-m", "venv", ".venv"]
+        return
+    [_, install, *arguments] = command.argv
+    assert install == "install"
+    pip_help = run(f"{shlex.quote(sys.executable)} -m pip install --help", ROOT)
+    extras: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for argument in arguments:
+        if argument.startswith("--"):
+            assert re.search(rf"{argument}\b", pip_help), argument
+        elif found := re.fullmatch(r"\.(?:\[(.*)\])?", argument):
+            named = set(filter(None, (found[1] or "").split(",")))
+            assert named <= extras["optional-dependencies"].keys()
+        else:
+            assert (ROOT / argument).is_file()
+
+
+def test_completion_completes(tmp_path: Path) -> None:
+    [command] = of_kind("completion")
+    assert " courier" in run(f"{command.text}\ncomplete -p courier", tmp_path)
+
+
+# --- the Python --------------------------------------------------------------------------------
+
+
+def test_the_python_of_the_readme_prints_what_it_says(courier: Courier, tmp_path: Path) -> None:
+    """All of it, in order, as one program of an application that has no API key."""
+    program = [""] * len(LINES)  # so that a traceback names the README's line
+    for language, number, lines in blocks():
+        if language == "python":
+            program[number : number + len(lines)] = lines
+    path = tmp_path / "readme.py"
+    path.write_text("\n".join(program), "utf-8")
+    courier.start_worker()
+    redis_url = courier.environ["COURIER_REDIS_URL"]
+    printed = run(f"{shlex.quote(sys.executable)} {path}", tmp_path, COURIER_REDIS_URL=redis_url)
+    said = re.findall(r"^ *print\(.*\)  # (.*)$", "\n".join(program), re.M)
+    assert len(said) == sum("print(" in line for line in program)
+    assert_shown(tuple(said), printed)
