@@ -46,4 +46,6 @@ def command(port: int, host: str) -> None:
     if settings.flower_basic_auth is not None:
         # By the environment, since the arguments of a process are everybody's to read.
         os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth.reveal()
-    make_celery(settings).start(["flower", f"--address={host}", f"--port={port}"])
+    app = make_celery(settings)
+    app.set_default()  # of which Flower asks a task's result
+    app.start(["flower", f"--address={host}", f"--port={port}"])

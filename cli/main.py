@@ -30,7 +30,7 @@ _COMMANDS = {
 _EPILOG = """\b
 Exit codes:
   0  done; with --wait: delivered, superseded or unchanged
-  1  a job ended otherwise, or a check failed
+  1  a job ended otherwise, a check failed, or nothing was found
   2  wrong usage, settings or input; nothing was sent
   3  Redis or ChartMogul cannot be reached
   4  still pending when the time of --wait was up

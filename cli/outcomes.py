@@ -45,7 +45,9 @@ Examples:
     "--status", "statuses", type=click.Choice(STATUSES), multiple=True, help="Only these; repeat."
 )
 @click.option("--since", type=_Age(), metavar="AGE", help="Only the last 15m, 2h, 7d, …")
-@click.option("--follow", is_flag=True, help="Go on and print outcomes as they come.")
+@click.option(
+    "--follow", is_flag=True, help="Print outcomes as they come (plain, not as a table, if unsaid)."
+)
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--account", help="Name of the ChartMogul account, if there are several.")
 @format_option
@@ -90,8 +92,12 @@ def command(
 
 
 def _follow(outcomes: Outcomes, statuses: tuple[Status, ...], format_: Format | None) -> None:
+    # An array has no end here: one line each.
+    each_line: Format = "jsonl" if format_ == "json" else format_ or "plain"
+    header = True
     try:
         for outcome in outcomes.follow(statuses=statuses):
-            show_outcomes([outcome], format_ or "jsonl")
+            show_outcomes([outcome], each_line, header=header)
+            header = False
     except KeyboardInterrupt:
         pass

@@ -32,7 +32,11 @@ _STYLES = {
     "pending": "yellow",
 }
 
+_WIDE = 160
+"""Columns of a terminal from which on an outcome's cells stand beside each other."""
+
 OUTCOME_COLUMNS = ("when", "email", "attributes", "outcome", "attempts", "customers", "job", "why")
+_STACKED_COLUMNS = ("who and what", "outcome", "job")
 
 
 def outcome_row(outcome: Outcome) -> dict[str, str]:
@@ -55,13 +59,30 @@ def outcome_row(outcome: Outcome) -> dict[str, str]:
     }
 
 
-def show_outcomes(outcomes: Iterable[Outcome], format_: Format | None) -> None:
+def show_outcomes(
+    outcomes: Iterable[Outcome], format_: Format | None, *, header: bool = True
+) -> None:
     """Print outcomes: in words for people and CSV, in full for JSON."""
     found = list(outcomes)
     if format_ in ("json", "jsonl"):
         show([outcome.to_dict() for outcome in found], (), format_)
+        return
+    rows = [outcome_row(outcome) for outcome in found]
+    if _chosen(format_) == "table" and Console().width < _WIDE:
+        show([_stacked(row) for row in rows], _STACKED_COLUMNS, format_, header=header)
     else:
-        show([outcome_row(outcome) for outcome in found], OUTCOME_COLUMNS, format_)
+        show(rows, OUTCOME_COLUMNS, format_, header=header)
+
+
+def _stacked(row: dict[str, str]) -> dict[str, str]:
+    """The columns of an outcome above each other, where they do not fit beside each other."""
+    attempts = f"{row['attempts']} attempt{'' if row['attempts'] == '1' else 's'}"
+    cells = {
+        "who and what": (row["email"], row["attributes"], row["when"]),
+        "outcome": (row["outcome"], attempts, row["customers"]),
+        "job": (row["job"], row["why"]),
+    }
+    return {name: "\n".join(map(_printable, filter(None, cell))) for name, cell in cells.items()}
 
 
 def show(
@@ -72,23 +93,32 @@ def show(
     header: bool = True,
 ) -> None:
     """Print rows in the form asked for."""
+    _WRITERS[_chosen(format_)](rows, columns, header)
+
+
+def _chosen(format_: Format | None) -> Format:
     if format_ is None:
-        format_ = "table" if sys.stdout.isatty() else "plain"
-    _WRITERS[format_](rows, columns, header)
+        return "table" if sys.stdout.isatty() else "plain"
+    return format_
 
 
 def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], header: bool) -> None:
-    table = Table(show_header=header, header_style="bold")
+    console = Console()
+    stacked = columns is _STACKED_COLUMNS
+    table = Table(show_header=header, header_style="bold", show_lines=stacked)
     filled = [name for name in columns if any(row[name] for row in rows)]
     for name in filled:
-        # A job's id is there to be copied: it is not cut.
-        table.add_column(name, overflow="fold", no_wrap=name in ("job", "outcome"))
+        # A job's id is there to be copied: its 36 characters are not cut.
+        width = max(36, console.width * 45 // 100) if stacked and name == "job" else None
+        uncut = name in ("job", "outcome") and not stacked
+        table.add_column(name, overflow="fold", no_wrap=uncut, width=width)
     for row in rows:
-        style = _STYLES.get(row.get("outcome", ""), "red" if "outcome" in row else "")
-        table.add_row(
-            *(Text(row[name], style=style if name == "outcome" else "") for name in filled)
-        )
-    Console().print(table)
+        status = row.get("outcome", "").partition("\n")[0]
+        style = _STYLES.get(status, "red" if status else "")
+        cells = [row[name] if stacked else _printable(row[name]) for name in filled]
+        styles = [style if name == "outcome" else "" for name in filled]
+        table.add_row(*map(Text, cells, styles))
+    console.print(table)
 
 
 def _plain(rows: Sequence[dict[str, Any]], columns: Sequence[str], header: bool) -> None:
@@ -101,6 +131,7 @@ def _plain(rows: Sequence[dict[str, Any]], columns: Sequence[str], header: bool)
 
 
 def _printable(text: str) -> str:
+    """What ChartMogul or another program wrote must not steer the terminal."""
     return "".join(char if char.isprintable() else "�" for char in text)
 
 

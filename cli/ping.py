@@ -29,24 +29,24 @@ def command(format_: Format | None) -> None:
     settings = load_settings()
     checks = [_redis(settings), *(_chartmogul(settings, name) for name in settings.accounts)]
     rows = [
-        {"what": what, "ok": "yes" if ok else "NO", "answer": said} for what, ok, said in checks
+        {"what": what, "ok": "NO" if code else "yes", "answer": said} for what, code, said in checks
     ]
     show(rows, ("what", "ok", "answer"), format_)
-    if not checks[0][1]:
-        sys.exit(EXIT_UNREACHABLE)
-    sys.exit(0 if all(ok for _, ok, _ in checks) else EXIT_NOT_DELIVERED)
+    sys.exit(max(code for _, code, _ in checks))
 
 
-def _redis(settings: Settings) -> tuple[str, bool, str]:
+def _redis(settings: Settings) -> tuple[str, int, str]:
+    """What was asked, the exit code that follows, and what the answer was."""
     what = f"Redis {settings.redis_address}"
     try:
         info = connect_briefly(settings).info("server")
     except redis.RedisError as error:
-        return what, False, f"does not answer ({type(error).__name__}); check COURIER_REDIS_URL"
-    return what, True, f"version {info.get('valkey_version') or info.get('redis_version')}"
+        said = f"does not answer ({type(error).__name__}); check COURIER_REDIS_URL"
+        return what, EXIT_UNREACHABLE, said
+    return what, 0, f"version {info.get('valkey_version') or info.get('redis_version')}"
 
 
-def _chartmogul(settings: Settings, account: str) -> tuple[str, bool, str]:
+def _chartmogul(settings: Settings, account: str) -> tuple[str, int, str]:
     from ..worker.chartmogul import Answer, ChartMogul
     from ..worker.verdicts import judge
 
@@ -56,6 +56,7 @@ def _chartmogul(settings: Settings, account: str) -> tuple[str, bool, str]:
     )
     answer = chartmogul.ping()
     if isinstance(answer, Answer) and answer.status == 200:
-        return what, True, f"the API key is valid at {settings.api_url}"
+        return what, 0, f"the API key is valid at {settings.api_url}"
     verdict = judge(answer)
-    return what, False, f"{verdict.message} (HTTP {verdict.http_status or 'none'})"
+    code = EXIT_NOT_DELIVERED if isinstance(answer, Answer) else EXIT_UNREACHABLE
+    return what, code, f"{verdict.message} (HTTP {verdict.http_status or 'none'})"

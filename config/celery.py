@@ -6,6 +6,8 @@ lost or comes twice does no harm, and the settings aim at noticing trouble withi
 
 from __future__ import annotations
 
+import ssl
+
 from celery import Celery
 from kombu import Queue
 
@@ -38,6 +40,8 @@ def make_celery(settings: Settings, *, socket_timeout_s: float = 30) -> CourierC
     app.settings = settings
     app.conf.update(
         broker_url=settings.redis_url.reveal(),
+        # For rediss://, where kombu checks no certificate unless told to.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if _is_tls(settings) else None,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # the default gives up after 100
         broker_transport_options={
@@ -75,3 +79,7 @@ def make_celery(settings: Settings, *, socket_timeout_s: float = 30) -> CourierC
         timezone="UTC",
     )
     return app
+
+
+def _is_tls(settings: Settings) -> bool:
+    return settings.redis_url.reveal().startswith("rediss:")

@@ -159,7 +159,7 @@ def _duration(text: str, name: str, at_least: float) -> float:
     except ValueError:
         try:
             delta: timedelta = TimeDelta().deserialize(text)
-        except ValidationError:
+        except (ValidationError, OverflowError):
             raise SettingsError(
                 f"{name}: not a duration; write seconds (2.5) or 500ms, 30s, 5m, 1h30m, 30d"
             ) from None
@@ -180,6 +180,12 @@ def _accounts() -> tuple[str, tuple[str, ...]]:
                 "COURIER_ACCOUNT, COURIER_ACCOUNTS: an account's name has 1 to 32 of a-z, 0-9, "
                 "'_' and '-', and starts with a letter or digit"
             )
+    variables = [v for name in accounts for v in _key_variables(name, default)]
+    if len({*variables, *(f"{v}_FILE" for v in variables)}) < 2 * len(variables):
+        raise SettingsError(
+            "COURIER_ACCOUNT, COURIER_ACCOUNTS: two accounts would have their API keys in one "
+            "variable, as eu-1 and eu_1 would in CHARTMOGUL_API_KEY_EU_1; rename one"
+        )
     return default, accounts
 
 
@@ -240,7 +246,7 @@ def _redis_url() -> Secret:
 def _api_url(*, allow_http: bool) -> str:
     url = os.environ.get("CHARTMOGUL_API_URL") or "https://api.chartmogul.com/v1"
     parts = _split(url, "CHARTMOGUL_API_URL")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+    if parts.scheme not in ("http", "https") or not parts.hostname or set("?#") & set(url):
         raise SettingsError("CHARTMOGUL_API_URL: must look like https://api.chartmogul.com/v1")
     if parts.username or parts.password:
         raise SettingsError("CHARTMOGUL_API_URL: put the key into CHARTMOGUL_API_KEY, not here")

@@ -184,7 +184,10 @@ class Producer:
 
         It is the courier's own: the application's may have another broker and other results.
         """
-        return make_celery(self.settings, socket_timeout_s=self.settings.enqueue_timeout_s / 4)
+        app = make_celery(self.settings, socket_timeout_s=self.settings.enqueue_timeout_s / 4)
+        # Kombu would go on connecting for seconds; a job is found without its message, too.
+        app.conf.broker_transport_options |= {"max_retries": 0}
+        return app
 
     def close(self) -> None:
         """Close the connections. The producer opens new ones when it is used again."""
@@ -234,17 +237,26 @@ def _job(
     lane: Lane,
 ) -> AttributeJob:
     now = datetime.now(UTC)
-    job = load_job(
-        new_job_id(),
-        {
-            "v": WIRE_VERSION,
-            "email": email,
-            "attributes": attributes_from(attributes, source),
-            "occurred_at": now if occurred_at is None else occurred_at,
-            "lane": lane,
-            **({} if idempotency_key is None else {"idempotency_key": idempotency_key}),
-        },
-    )
+    untyped: tuple[FieldError, ...] = ()
+    try:
+        listed = attributes_from(attributes, source)
+    except InvalidJob as invalid:
+        # What stands in for them is right, so that the rest is judged, too.
+        untyped, listed = invalid.errors, [{"type": "Boolean", "key": "stand_in", "value": True}]
+    document = {
+        "v": WIRE_VERSION,
+        "email": email,
+        "attributes": listed,
+        "occurred_at": now if occurred_at is None else occurred_at,
+        "lane": lane,
+        **({} if idempotency_key is None else {"idempotency_key": idempotency_key}),
+    }
+    try:
+        job = load_job(new_job_id(), document)
+    except InvalidJob as invalid:
+        raise InvalidJob([*untyped, *invalid.errors]) from None
+    if untyped:
+        raise InvalidJob(untyped)
     if job.occurred_at > now + MAX_AHEAD:
         message = "lies more than 5 minutes in the future"
         raise InvalidJob([FieldError(path="occurred_at", message=message)])

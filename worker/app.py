@@ -19,7 +19,7 @@ from ..config.connections import connect_patiently
 from ..jobs.keys import Keys
 from ..jobs.outcome import Outcomes
 from .chartmogul import ChartMogul
-from .courier import TICK_S, Courier
+from .courier import LEASE_MARGIN_S, TICK_S, Courier
 from .mailboxes import Mailboxes
 from .post import CeleryPost
 
@@ -62,7 +62,7 @@ def courier_of(account: str) -> Courier:
             _client(),
             keys,
             # Longer than a request (promise 3), and than a lost one can still act after it.
-            lease_s=2 * settings.timeout_s + 5,
+            lease_s=2 * settings.timeout_s + LEASE_MARGIN_S,
             retention_s=settings.retention_s,
         ),
         outcomes=Outcomes(_client(), keys),

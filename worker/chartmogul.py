@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -170,6 +171,7 @@ class _Deadline:
     def __init__(self, timeout_s: float) -> None:
         self.passed = False
         self.sent = False
+        self._ends_s = time.monotonic() + timeout_s
         self._sock: socket.socket | None = None
         self._timer = threading.Timer(timeout_s, self._cut)
         self._timer.daemon = True
@@ -184,7 +186,8 @@ class _Deadline:
         """Raises ConnectTimeoutError when connecting has used up the time."""
         # Not the connection: it forgets its socket while an answer that ends it is still read.
         self._sock = connection.sock
-        if self.passed:
+        # The clock too: after a pause of the whole process, the timer may come second.
+        if self.passed or time.monotonic() >= self._ends_s:
             raise urllib3.exceptions.ConnectTimeoutError
         self.sent = True
 

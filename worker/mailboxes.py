@@ -110,8 +110,10 @@ class Settlement:
     """What one answer means for a mailbox and all its jobs."""
 
     jobs: tuple[JobResult, ...]
+    taken: frozenset[str] = frozenset()
+    """Keys of the values that ChartMogul took or may have taken: nothing older may follow them."""
     seen: frozenset[str] = frozenset()
-    """Keys of the values that ChartMogul took."""
+    """Keys of those that its answer showed, as far as the settings ask for it."""
     retry_s: float = 0
     """Seconds until what is left is tried again."""
     rest_s: float = 0
@@ -243,8 +245,9 @@ class Mailboxes:
             len(claim.values),
         ]
         for value in claim.values:
-            seen = value.attribute.key in settlement.seen
-            args += [value.attribute.key, value.version, value.digest if seen else ""]
+            key = value.attribute.key
+            taken = "-" if key in settlement.taken else ""
+            args += [key, value.version, value.digest if key in settlement.seen else taken]
         args.append(len(settlement.jobs))
         for job in settlement.jobs:
             args += [job.job_id, job.status, len(job.fields)]

@@ -62,11 +62,13 @@ def settle(
 
 def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
     results, delays = [], []
+    seen: set[str] = set()
     for job in claim.jobs:
         mine = [value for value in claim.values if value.job_id == job.job_id]
         fields = _attempt(verdict, claim, job)
         if _confirmed(mine, verdict.entries, policy.confirm):
             results.append(_result(job, "delivered", fields))
+            seen.update(value.attribute.key for value in mine)
             continue
         fields["message"] = "ChartMogul answered without showing the values"
         tries, wait_s = _wait(
@@ -81,7 +83,8 @@ def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
             delays.append(wait_s)
     return Settlement(
         jobs=tuple(results),
-        seen=frozenset(value.attribute.key for value in claim.values),
+        taken=_keys(claim),
+        seen=frozenset(seen),
         retry_s=min(delays, default=0),
     )
 
@@ -153,8 +156,16 @@ def _again(
         given_up = (claim.now_us - since_us) / 1e6 >= policy.give_up_after_s
         results.append(_result(job, "failed" if given_up else "pending", fields))
     return Settlement(
-        jobs=tuple(results), retry_s=delay_s, rest_s=delay_s, failures=claim.failures + 1
+        jobs=tuple(results),
+        taken=_keys(claim) if verdict.may_still_act else frozenset(),
+        retry_s=delay_s,
+        rest_s=delay_s,
+        failures=claim.failures + 1,
     )
+
+
+def _keys(claim: Claim) -> frozenset[str]:
+    return frozenset(value.attribute.key for value in claim.values)
 
 
 def _result(job: PendingJob, status: Status, fields: dict[str, str | int]) -> JobResult:

@@ -159,6 +159,11 @@ def values(claim: Claim) -> dict[str, Any]:
     return {value.attribute.key: value.attribute.value for value in claim.values}
 
 
+def job_version(claim: Claim, key: str) -> str:
+    (version,) = (value.version for value in claim.values if value.attribute.key == key)
+    return version
+
+
 @pytest.fixture
 def account(client: redis.Redis) -> Iterator[Account]:
     """An account, of which every key must have the account's prefix in the end."""
@@ -482,6 +487,8 @@ class TestAcquire:
             assert wait_s is not None
             # The calls themselves take some time of it.
             assert 10 * turn - 5 < wait_s <= 10 * turn
+        remembered_ms = account.client.pttl(KEYS.prefix + "throttle")
+        assert remembered_ms > 10_000 * 4 - 5_000, "until after the last slot"
 
     def test_gives_a_slot_at_once_when_the_last_is_long_past(self, account: Account) -> None:
         account.staged(plan="pro")
@@ -672,6 +679,7 @@ class TestSettle:
     def test_with_a_rest_leaves_nothing_behind_that_lasts(self, account: Account) -> None:
         account.staged(plan="free")
         assert account.settle(account.claim(), "failed", rest_s=0.1)
+        assert_nothing_is_left(account)
         older = account.job(ago_s=20, plan="none")
         assert account.boxes.stage(older) == "staged"
         claim = account.claim(when_due=True)
@@ -741,6 +749,28 @@ class TestSettle:
         assert not account.settle(unclaimed)
         assert account.state() == before
 
+    def test_of_what_may_have_been_taken_lets_nothing_older_follow(self, account: Account) -> None:
+        job = account.staged(plan="pro", seats=3)
+        taken = frozenset({"plan"})
+        failed = JobResult(job_id=job.job_id, status="failed", fields={})
+        assert account.boxes.settle(account.claim(), Settlement(jobs=(failed,), taken=taken))
+        older = account.job(ago_s=20, plan="free", seats=1)
+        assert account.boxes.stage(older) == "staged"
+        assert account.deliver_all() == [{"seats": 1}]
+
+    def test_keeps_a_digest_of_what_was_seen(self, account: Account) -> None:
+        account.staged(plan="pro", seats=3)
+        claim = account.claim()
+        digests = {v.attribute.key: v.version + v.digest for v in claim.values}
+        (job,) = claim.jobs
+        ended = JobResult(job_id=job.job_id, status="unconfirmed", fields={})
+        settlement = Settlement(
+            jobs=(ended,), taken=frozenset({"plan", "seats"}), seen=frozenset({"plan"})
+        )
+        assert account.boxes.settle(claim, settlement)
+        kept = account.client.hgetall(KEYS.prefix + "delivered:" + mailbox_id_of(ADA))
+        assert kept == {"plan": digests["plan"], "seats": job_version(claim, "seats") + "-"}
+
     def test_of_an_end_keeps_the_version_for_as_long_as_outcomes(self, account: Account) -> None:
         job = account.staged(plan="pro")
         account.deliver_all()
@@ -752,7 +782,10 @@ class TestOneByOne:
     """After a refusal of several jobs in one request (promise 7)."""
 
     def test_the_jobs_are_tried_in_the_order_of_their_versions(self, account: Account) -> None:
-        jobs = [account.job(ago_s=ago_s, **{f"k{ago_s}": ago_s}) for ago_s in (10, 40, 20, 30)]
+        jobs = [
+            account.job(ADA, ago_s=ago_s, lane="live", **{f"k{ago_s}": ago_s})
+            for ago_s in (10, 40, 20, 30)
+        ]
         for job in jobs:
             account.boxes.stage(job)
         assert account.settle(account.claim(), "pending", alone=True)
@@ -950,6 +983,7 @@ def assert_nothing_is_left(account: Account) -> None:
 
 def test_when_all_jobs_are_at_their_end_nothing_lasts(account: Account) -> None:
     emails = [ADA, BOB, EVE]
+    endings: list[Status] = ["delivered", "pending", "refused"]
     for n in range(30):
         job = account.job(emails[n % 3], ago_s=100 - n, lane="bulk" if n % 2 else "live", n=n)
         account.boxes.stage(job)
@@ -961,7 +995,7 @@ def test_when_all_jobs_are_at_their_end_nothing_lasts(account: Account) -> None:
                 claim = account.boxes.claim(lease.mailbox_id, lease.token)
                 assert claim is not None
                 account.staged(lease.email, ago_s=0, late=n)
-                account.settle(claim, ["delivered", "pending", "refused"][n % 3], alone=n % 2 == 0)
+                account.settle(claim, endings[n % 3], alone=n % 2 == 0)
     account.deliver_all()
     assert_nothing_is_left(account)
 

@@ -151,7 +151,7 @@ class TestDelivered:
 
     def test_leaves_nothing_to_be_tried_again(self) -> None:
         settlement = settle(taken(customer(plan="pro")), claim(failures=5), POLICY)
-        assert settlement.seen == {"plan"}
+        assert settlement.seen == settlement.taken == {"plan"}
         assert (settlement.retry_s, settlement.rest_s, settlement.failures) == (0, 0, 0)
 
     def test_wants_each_value_shown_by_some_customer(self) -> None:
@@ -202,6 +202,12 @@ class TestUnconfirmed:
         assert only(early).status == "pending"
         assert early.retry_s == 59
         assert only(early).fields["attempts"] == 2
+
+    def test_values_are_taken_but_not_seen(self) -> None:
+        """ChartMogul may have them all the same: nothing older may follow."""
+        settlement = settle(taken(customer(plan="pro")), MERGED, POLICY)
+        assert settlement.taken == {"plan", "seats"}
+        assert settlement.seen == {"plan"}
 
     def test_keeps_its_customers(self) -> None:
         result = only(settle(taken(customer()), claim(), POLICY))
@@ -260,7 +266,7 @@ class TestRefused:
         settlement = settle(REFUSED, MERGED, POLICY)
         assert settlement.alone
         assert (settlement.retry_s, settlement.rest_s, settlement.failures) == (0, 0, 0)
-        assert not settlement.seen
+        assert not settlement.taken | settlement.seen
 
 
 class TestServerFailures:
@@ -294,6 +300,14 @@ class TestServerFailures:
         )
         assert (short.retry_s, short.rest_s) == (20, 20)
         assert (long.retry_s, long.rest_s) == (512, 512)
+
+    @pytest.mark.parametrize(("verdict", "keys"), [(FAILED, set()), (LOST, {"plan"})])
+    def test_may_have_taken_the_values_if_they_may_still_act(
+        self, verdict: Verdict, keys: set[str]
+    ) -> None:
+        settlement = settle(verdict, claim(), POLICY)
+        assert settlement.taken == keys
+        assert not settlement.seen
 
     def test_count_as_attempts_and_remember_when_they_began(self) -> None:
         first = only(settle(FAILED, claim(), POLICY))
@@ -419,14 +433,14 @@ class TestWhatAnOutcomeTellsOfTheAnswer:
         said = [email, email.upper(), *values]
         parts = data.draw(st.lists(st.sampled_from([*said, "QUU", "ÄÄ", "kk" * 200]), max_size=30))
         words = between.join(["", *parts, ""])
-        body: dict[str, Any] = {
+        bodies: dict[str, dict[str, Any]] = {
             "message": {"message": words},
             "error": {"error": words},
             "errors": {"errors": {"kk": words, words: "kk"}},
             "list": {"errors": [words, "kk"]},
             "lists": {"errors": {"kk": [words, words]}},
-        }[shape]
-        verdict = judge(Answer(status=status, body=json.dumps(body).encode()))
+        }
+        verdict = judge(Answer(status=status, body=json.dumps(bodies[shape]).encode()))
         held = tuple(value(f"k{n}", content) for n, content in enumerate(values))
         for result in settle(verdict, claim(values=held, email=email), POLICY).jobs:
             # Of what is shown, the parts between the stars and the frame of the message.

@@ -2,7 +2,8 @@
 -- ARGV: mailbox, token, seconds of retention,
 --   milliseconds until what is left is tried again, milliseconds before which nothing is sent,
 --   failures in a row, '1' to try the jobs one by one from now on,
---   number of values, then for each: key, version, digest of what was seen ('' if not seen),
+--   number of values, then for each: key, version, and '' if it was not taken, else the digest of
+--     what was seen ('-' if it was not seen): nothing older follows it,
 --   number of jobs, then for each: job id, status, number of fields, then field, value of each
 -- Answers 1, or 0 when the lease is not valid any more: then nothing was changed.
 local mailbox, token, retention = ARGV[1], ARGV[2], ARGV[3]

@@ -1,0 +1,204 @@
+"""The real Flower: every job under its own id, as its outcome stands, and nothing private."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from attribute_courier.jobs.ids import new_job_id
+from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, LeashedProcess
+
+from ..conftest import Courier
+from ..waiting import wait_until
+from .guarded import PASSWORD, guarded
+
+ADA = "ada@example.com"
+FLOWER_PASSWORD = "s3cr3t-of-flower"
+VALUE = "Facebook-ads-7"
+
+
+@dataclass
+class Flower:
+    url: str
+    session: requests.Session
+    log: Path
+
+    def get(self, path: str) -> requests.Response:
+        return self.session.get(self.url + path, timeout=20)
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = self.get("/api/tasks").json()
+        return found
+
+    def state(self, job_id: str) -> str | None:
+        return self.tasks().get(job_id, {}).get("state")
+
+
+@pytest.fixture
+def guarded_courier(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> Iterator[Courier]:
+    with guarded(courier, monkeypatch):
+        yield courier
+
+
+@pytest.fixture
+def flower(guarded_courier: Courier) -> Iterator[Flower]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    log = guarded_courier.logs / "flower.log"
+    environ = {
+        **os.environ,
+        **guarded_courier.environ,
+        "COURIER_FLOWER_BASIC_AUTH": f"ada:{FLOWER_PASSWORD}",
+    }
+    argv = [sys.executable, "-m", "attribute_courier.cli", "flower", "--port", str(port)]
+    with log.open("ab") as stream:
+        process = LeashedProcess(argv, env=environ, stdout=stream, stderr=stream)
+    with requests.Session() as session:
+        session.auth = ("ada", FLOWER_PASSWORD)
+        found = Flower(f"http://127.0.0.1:{port}", session, log)
+
+        def answers() -> bool:
+            assert process.running, log.read_text()
+            try:
+                return found.get("/healthcheck").ok
+            except requests.ConnectionError:
+                return False
+
+        wait_until(answers, timeout_s=40, what="Flower answers")
+        wait_until(lambda: "Connected to" in log.read_text(), what="it listens to events")
+        yield found
+    process.stop(10)
+
+
+def test_flower_shows_every_job_and_nothing_private(
+    guarded_courier: Courier, flower: Flower
+) -> None:
+    courier = guarded_courier
+    for path in ("/", "/tasks", "/broker", "/api/tasks", "/api/workers", "/metrics"):
+        assert requests.get(flower.url + path, timeout=20).status_code == 401, path
+        wrong = requests.get(flower.url + path, auth=("ada", "x"), timeout=20)
+        assert wrong.status_code == 401, path
+
+    early = courier.producer.add_attributes("early@example.com", {"plan": VALUE})
+    waiting = flower.get("/api/queues/length").json()["active_queues"]
+    assert {"name": "accept", "messages": 1} in waiting
+
+    courier.stand_in.configure(
+        faults=[
+            Fault(kind="status", status=500, email="two@example.com"),
+            Fault(
+                kind="status",
+                status=422,
+                email="re.fused@example.com",
+                content=f'{{"errors": {{"custom": "{VALUE} of re.fused@example.com"}}}}',
+            ),
+        ]
+    )
+    courier.start_worker()
+    add = courier.producer.add_attributes
+    delivered = add(ADA, {"channel": VALUE, "age": 8})
+    courier.wait(delivered, early)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    superseded = add(ADA, {"channel": "older"}, occurred_at=yesterday)
+    unmatched = add("nobody@example.com", {"channel": VALUE})
+    refused = add("re.fused@example.com", {"channel": VALUE})
+    retried = add("two@example.com", {"channel": VALUE})
+    # Two that another program put into the inbox: one says whose it is, one is no JSON.
+    invalid, garbage = new_job_id(), new_job_id()
+    document = f'{{"v": 1, "email": "grace@example.com", "attributes": "{VALUE}"}}'
+    courier.client.hset(courier.keys.inbox, mapping={invalid: document, garbage: VALUE})
+    courier.client.zadd(courier.keys.inbox_since, {invalid: 1, garbage: 1})
+
+    expected = {
+        early.job_id: ("FAILURE", "e***@example.com · 1 attribute", "unmatched · "),
+        delivered.job_id: ("SUCCESS", "a***@example.com · 2 attributes", "delivered · 1 customer"),
+        superseded.job_id: ("SUCCESS", "a***@example.com · 1 attribute", "superseded"),
+        unmatched.job_id: ("FAILURE", "n***@example.com · 1 attribute", "unmatched · "),
+        refused.job_id: ("FAILURE", "r***@example.com · 1 attribute", "refused · custom: *** of"),
+        retried.job_id: ("RETRY", "t***@example.com · 1 attribute", "again at "),
+        invalid: ("FAILURE", "g***@example.com", "invalid · "),
+        garbage: ("FAILURE", None, "invalid · the document is not JSON"),
+    }
+    for job_id, (state, _, _) in expected.items():
+        wait_until(lambda i=job_id, s=state: flower.state(i) == s, what=f"{job_id} is {state}")  # type: ignore[misc]
+    tasks = flower.tasks()
+    for job_id, (state, shown, result) in expected.items():
+        task = tasks[job_id]
+        assert (task["state"], task["args"]) == (state, shown)
+        assert task["name"] == "attribute_courier.accept"
+        assert result in (task["result"] if state == "SUCCESS" else task["exception"])
+    deliveries = [each for each in tasks.values() if each["name"] == "attribute_courier.deliver"]
+    assert "'delivered · 1 customer'" in [each["result"] for each in deliveries]
+    assert "a***@example.com · 2 attributes" in [each["args"] for each in deliveries]
+
+    check_the_results(flower, expected)
+    check_the_pages(flower, expected)
+
+
+def check_the_results(flower: Flower, expected: dict[str, Any]) -> None:
+    """Flower also asks the result backend, which reads the outcome itself."""
+    for job_id, (state, _, _) in expected.items():
+        answer = flower.get(f"/api/task/result/{job_id}")
+        assert answer.status_code == 200
+        assert answer.json()["state"] == state
+    delivered = list(expected)[1]
+    result = flower.get(f"/api/task/result/{delivered}").json()["result"]
+    assert result == f"<Outcome {delivered}: a***@example.com · delivered · 1 customer>"
+
+
+def check_the_pages(flower: Flower, expected: dict[str, Any]) -> None:
+    [worker] = flower.get("/api/workers?refresh=1").json()
+    columns = "&".join(f"columns[{n}][data]={name}" for n, name in enumerate(["name", "uuid"]))
+    pages = {
+        path: flower.get(path)
+        for path in (
+            "/",
+            "/workers",
+            "/tasks",
+            f"/tasks/datatable?draw=1&start=0&length=100&order[0][column]=0&{columns}",
+            "/broker",
+            f"/worker/{worker}",
+            "/metrics",
+            "/api/tasks",
+            "/api/workers?refresh=1",
+            "/api/queues/length",
+            *(f"/task/{job_id}" for job_id in expected),
+            *(f"/api/task/info/{job_id}" for job_id in expected),
+            *(f"/api/task/result/{job_id}" for job_id in expected),
+        )
+    }
+    for path, page in pages.items():
+        assert page.status_code == 200, path
+    for job_id, (state, shown, _) in expected.items():
+        page = pages[f"/task/{job_id}"].text
+        assert job_id in page
+        assert state in page
+        assert (shown or "") in page
+    datatable = next(page for path, page in pages.items() if "datatable" in path)
+    assert {row["uuid"] for row in datatable.json()["data"]} >= set(expected)
+    assert worker in pages["/"].text
+
+    whole = "".join(page.text for page in pages.values()) + flower.log.read_text()
+    names = ("ada", "early", "nobody", "re.fused", "two", "grace")
+    private = [f"{name}@example.com" for name in names]
+    for text in (*private, VALUE, DEFAULT_API_KEY, PASSWORD, FLOWER_PASSWORD):
+        assert text not in whole, text
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "courier.example"])  # noqa: S104
+def test_beyond_this_machine_flower_wants_a_password(host: str) -> None:
+    argv = [sys.executable, "-m", "attribute_courier.cli", "flower", "--host", host]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "COURIER_FLOWER_BASIC_AUTH=user:password" in ended.stderr
+    assert ended.stdout == ""

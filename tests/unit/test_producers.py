@@ -1,0 +1,517 @@
+"""Handing jobs over: every form of asking, what is written, and what happens without Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import pytest
+import redis
+
+from attribute_courier.config import Secret, load_settings
+from attribute_courier.config.celery import ACCEPT_TASK, KEY_PREFIX
+from attribute_courier.jobs.ids import is_job_id
+from attribute_courier.jobs.keys import Keys
+from attribute_courier.producers import (
+    Attribute,
+    AttributeType,
+    InvalidJob,
+    NotEnqueued,
+    NotReachable,
+    Producer,
+    add_attributes,
+    add_attributes_async,
+    default_producer,
+)
+from attribute_courier.producers import producer as module
+from attribute_courier.sandbox import EmbeddedRedis
+
+ADA = "ada@example.com"
+KEYS = Keys("default")
+TIMEOUT_S = 1.0
+BOUND_S = 3 * TIMEOUT_S + 2
+"""Generous, since other programs use the machine, too; without a bound it would be for ever."""
+
+
+class Plan(Enum):
+    PRO = "pro"
+
+
+@pytest.fixture
+def producer(server: EmbeddedRedis) -> Iterator[Producer]:
+    found = Producer(settings_for(server.url))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def inbox(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def default(server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Producer]:
+    """The producer that the module's functions share, made from the environment."""
+    monkeypatch.setenv("COURIER_REDIS_URL", server.url)
+    monkeypatch.setenv("COURIER_ENQUEUE_TIMEOUT", str(TIMEOUT_S))
+    monkeypatch.setattr(module, "_default", None)
+    found = default_producer()
+    yield found
+    found.close()
+
+
+def settings_for(url: str) -> Any:
+    return replace(load_settings(), redis_url=Secret(url), enqueue_timeout_s=TIMEOUT_S)
+
+
+def document_of(inbox: redis.Redis, job_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(inbox.hget(KEYS.inbox, job_id) or "null")
+    return found
+
+
+def listed(inbox: redis.Redis, job_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = document_of(inbox, job_id)["attributes"]
+    return found
+
+
+class TestTheFormsOfAsking:
+    def test_a_mapping_of_plain_values(self, producer: Producer, inbox: redis.Redis) -> None:
+        receipt = producer.add_attributes(
+            ADA,
+            {
+                "channel": "Facebook",
+                "age": 8,
+                "score": Decimal("12.50"),
+                "trial": True,
+                "plan": Plan.PRO,
+                "at": datetime(2016, 1, 31, 1, tzinfo=timezone(timedelta(hours=1))),
+                "on": date(2016, 1, 31),
+            },
+        )
+        assert listed(inbox, receipt.job_id) == [
+            {"type": "String", "key": "channel", "value": "Facebook"},
+            {"type": "Integer", "key": "age", "value": 8},
+            {"type": "Decimal", "key": "score", "value": 12.5},
+            {"type": "Boolean", "key": "trial", "value": True},
+            {"type": "String", "key": "plan", "value": "pro"},
+            {"type": "Timestamp", "key": "at", "value": "2016-01-31T00:00:00Z"},
+            {"type": "Timestamp", "key": "on", "value": "2016-01-31T00:00:00Z"},
+        ]
+
+    def test_an_attribute_where_the_type_is_not_pythons_own(
+        self, producer: Producer, inbox: redis.Redis
+    ) -> None:
+        age = Attribute.of("Integer", "8", key="anything")
+        receipt = producer.add_attributes(ADA, {"age": age, "plan": "pro"})
+        assert listed(inbox, receipt.job_id) == [
+            {"type": "Integer", "key": "age", "value": 8},
+            {"type": "String", "key": "plan", "value": "pro"},
+        ]
+
+    def test_the_list_of_chartmoguls_reference(
+        self, producer: Producer, inbox: redis.Redis
+    ) -> None:
+        example = [
+            {"type": "String", "key": "channel", "value": "Facebook", "source": "integration"},
+            {"type": "Integer", "key": "age", "value": 8},
+        ]
+        receipt = producer.add_attributes(ADA, example)
+        assert listed(inbox, receipt.job_id) == example
+
+    def test_a_list_of_attributes(self, producer: Producer, inbox: redis.Redis) -> None:
+        trial = Attribute.of(AttributeType.Boolean, "t", key="trial")
+        receipt = producer.add_attributes(ADA, [trial])
+        assert listed(inbox, receipt.job_id) == [{"type": "Boolean", "key": "trial", "value": True}]
+
+    def test_a_source_is_for_the_attributes_that_have_none(
+        self, producer: Producer, inbox: redis.Redis
+    ) -> None:
+        receipt = producer.add_attributes(
+            ADA,
+            [
+                {"type": "String", "key": "a", "value": "x"},
+                {"type": "String", "key": "b", "value": "x", "source": "import"},
+            ],
+            source="survey",
+        )
+        sources = [attribute["source"] for attribute in listed(inbox, receipt.job_id)]
+        assert sources == ["survey", "import"]
+
+    def test_the_email_is_trimmed_and_its_domain_in_lower_case(
+        self, producer: Producer, inbox: redis.Redis
+    ) -> None:
+        receipt = producer.add_attributes(" Ada.L@EXAMPLE.Com ", {"plan": "pro"})
+        assert document_of(inbox, receipt.job_id)["email"] == "Ada.L@example.com"
+
+
+class TestWhenItOccurred:
+    def test_now_unless_told(self, producer: Producer, inbox: redis.Redis) -> None:
+        before = datetime.now(UTC)
+        receipt = producer.add_attributes(ADA, {"plan": "pro"})
+        occurred = datetime.fromisoformat(document_of(inbox, receipt.job_id)["occurred_at"])
+        assert before <= occurred <= datetime.now(UTC)
+
+    def test_a_time_of_another_zone(self, producer: Producer, inbox: redis.Redis) -> None:
+        when = datetime(2026, 3, 1, 10, 30, tzinfo=timezone(timedelta(hours=1)))
+        receipt = producer.add_attributes(ADA, {"plan": "pro"}, occurred_at=when)
+        assert document_of(inbox, receipt.job_id)["occurred_at"] == "2026-03-01T09:30:00.000000Z"
+
+    def test_some_minutes_ahead_are_a_clock_that_is_wrong(self, producer: Producer) -> None:
+        ahead = datetime.now(UTC) + timedelta(minutes=4)
+        assert producer.add_attributes(ADA, {"plan": "pro"}, occurred_at=ahead).job_id
+
+    def test_further_ahead_is_refused(self, producer: Producer, inbox: redis.Redis) -> None:
+        ahead = datetime.now(UTC) + timedelta(minutes=6)
+        with pytest.raises(InvalidJob, match=r"occurred_at: .*5 minutes in the future"):
+            producer.add_attributes(ADA, {"plan": "pro"}, occurred_at=ahead)
+        assert inbox.keys() == []
+
+    def test_a_time_without_a_zone_is_refused(self, producer: Producer) -> None:
+        with pytest.raises(InvalidJob, match="occurred_at: must name its zone"):
+            producer.add_attributes(ADA, {"plan": "pro"}, occurred_at=datetime(2026, 3, 1))
+
+
+class TestWhatIsNotAccepted:
+    def test_everything_that_is_wrong_is_listed_at_once(
+        self, producer: Producer, inbox: redis.Redis
+    ) -> None:
+        with pytest.raises(InvalidJob) as caught:
+            producer.add_attributes(
+                "ada",
+                [
+                    {"type": "Integer", "key": "age", "value": "eight"},
+                    {"type": "Number", "key": "a b", "value": 1, "colour": "red"},
+                ],
+                occurred_at=datetime(2026, 3, 1),
+                lane="fast",  # type: ignore[arg-type]
+                idempotency_key="",
+            )
+        assert [error.path for error in caught.value.errors] == [
+            "email",
+            "attributes[0].value",
+            "attributes[1].type",
+            "attributes[1].key",
+            "attributes[1].colour",
+            "occurred_at",
+            "lane",
+            "idempotency_key",
+        ]
+        assert inbox.keys() == [], "nothing was written"
+
+    def test_also_beside_a_value_whose_type_cannot_be_told(self, producer: Producer) -> None:
+        with pytest.raises(InvalidJob) as caught:
+            producer.add_attributes("ada", {"plan": object(), "nps": None}, idempotency_key="")
+        paths = [error.path for error in caught.value.errors]
+        assert paths == ["attributes[0].value", "attributes[1].value", "email", "idempotency_key"]
+
+    @pytest.mark.parametrize("attributes", [{}, [], None, "age=8", 8, [None]])
+    def test_what_is_no_attributes_at_all(self, producer: Producer, attributes: Any) -> None:
+        with pytest.raises(InvalidJob, match="attributes"):
+            producer.add_attributes(ADA, attributes)
+
+    def test_an_account_that_is_not_configured(self, producer: Producer) -> None:
+        with pytest.raises(InvalidJob, match=r"account: .*COURIER_ACCOUNTS.*default"):
+            producer.add_attributes(ADA, {"plan": "pro"}, account="eu")
+        with pytest.raises(InvalidJob, match="account"):
+            producer.outcome("x", account="eu")
+
+    def test_neither_the_email_nor_a_value_is_in_the_error(self, producer: Producer) -> None:
+        with pytest.raises(InvalidJob) as caught:
+            producer.add_attributes("grace.hopper", {"plan": "", "age": float("nan")}, source="s3")
+        assert "grace" not in f"{caught.value} {caught.value!r}"
+        assert "nan" not in str(caught.value).replace("NaN", "")
+
+
+class TestWhatIsWritten:
+    def test_the_document_lies_in_the_inbox_with_its_time(
+        self, producer: Producer, inbox: redis.Redis
+    ) -> None:
+        receipt = producer.add_attributes(
+            ADA, {"plan": "pro"}, lane="bulk", idempotency_key="signup-7"
+        )
+        assert is_job_id(receipt.job_id)
+        document = document_of(inbox, receipt.job_id)
+        assert document.pop("occurred_at")
+        assert document == {
+            "v": 1,
+            "email": ADA,
+            "attributes": [{"type": "String", "key": "plan", "value": "pro"}],
+            "lane": "bulk",
+            "idempotency_key": "signup-7",
+        }
+        since_ms = inbox.zscore(KEYS.inbox_since, receipt.job_id)
+        assert since_ms == pytest.approx(time.time() * 1000, abs=60_000)
+
+    def test_the_message_holds_ids_only(self, producer: Producer, inbox: redis.Redis) -> None:
+        receipt = producer.add_attributes(
+            "grace.hopper@example.com", {"channel": "Facebook", "code": "s3cr3t-value"}
+        )
+        [text] = inbox.lrange(KEY_PREFIX + "accept", 0, -1)
+        message = json.loads(text)
+        body = base64.b64decode(message["body"]).decode()
+        assert message["headers"]["task"] == ACCEPT_TASK
+        assert message["headers"]["id"] == receipt.job_id, "the job's id is the task's id"
+        assert json.loads(body)[:2] == [["default", [receipt.job_id]], {}]
+        assert message["headers"]["argsrepr"] == "g***@example.com · 2 attributes"
+        for private in ("grace", "hopper", "Facebook", "s3cr3t", "channel"):
+            assert private not in text + body
+
+    def test_nothing_else_is_written(self, producer: Producer, inbox: redis.Redis) -> None:
+        producer.add_attributes(ADA, {"plan": "pro"})
+        written = set(inbox.keys())
+        assert {name for name in written if name.startswith("courier:{")} == {
+            KEYS.inbox,
+            KEYS.inbox_since,
+        }
+        assert all(name.startswith("courier:") for name in written)
+
+    def test_a_known_idempotency_key_writes_nothing(
+        self, producer: Producer, inbox: redis.Redis
+    ) -> None:
+        first = producer.add_attributes(ADA, {"plan": "pro"}, idempotency_key="signup-7")
+        again = producer.add_attributes(ADA, {"plan": "free"}, idempotency_key="signup-7")
+        other = producer.add_attributes(ADA, {"plan": "free"}, idempotency_key="signup-8")
+        assert (first.duplicate, again.duplicate, other.duplicate) == (False, True, False)
+        assert again.job_id == first.job_id != other.job_id
+        assert inbox.hlen(KEYS.inbox) == 2
+        assert inbox.llen(KEY_PREFIX + "accept") == 2
+        # The key itself may say who it is for, so it is not in the names of keys.
+        assert not [name for name in inbox.keys() if "signup" in name]  # noqa: SIM118
+        assert inbox.ttl(KEYS.idempotency("signup-7")) > 0
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[str]:
+    """A server that accepts and never answers."""
+    with listening(lambda _connection: None) as port:
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextlib.contextmanager
+def passing_first(url: str, *, passed: int) -> Iterator[str]:
+    """A way to a server that answers on the first connections, and never on later ones."""
+    host, port = url.removeprefix("redis://").removesuffix("/0").split(":")
+    count = 0
+
+    def pass_on(connection: socket.socket) -> None:
+        nonlocal count
+        count += 1
+        if count > passed:
+            return
+        upstream = socket.create_connection((host, int(port)))
+        for source, target in ((connection, upstream), (upstream, connection)):
+            threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+
+    with listening(pass_on) as own:
+        yield f"redis://127.0.0.1:{own}/0"
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+    for each in (source, target):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()
+
+
+@contextlib.contextmanager
+def listening(serve: Any) -> Iterator[int]:
+    connections = []
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                connections.append(connection)
+                serve(connection)
+
+    server = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(5)
+        for connection in connections:
+            connection.close()
+
+
+@contextlib.contextmanager
+def within_the_bound() -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < BOUND_S
+
+
+@contextlib.contextmanager
+def closing(url: str) -> Iterator[Producer]:
+    producer = Producer(settings_for(url))
+    try:
+        yield producer
+    finally:
+        producer.close()
+
+
+class TestWithoutRedis:
+    """A clear error in bounded time, never a hang."""
+
+    def test_nothing_listens(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        with closing(f"redis://:s3cr3t@127.0.0.1:{port}/0") as producer, within_the_bound():
+            with pytest.raises(NotEnqueued, match=f"127.0.0.1:{port}.*COURIER_REDIS_URL") as caught:
+                producer.add_attributes(ADA, {"plan": "pro"})
+            assert "s3cr3t" not in str(caught.value)
+            with pytest.raises(NotReachable):
+                producer.outcome("019abcde-0000-7000-8000-000000000000")
+
+    def test_it_accepts_and_never_answers(self) -> None:
+        with black_hole() as url, closing(url) as producer:
+            with within_the_bound(), pytest.raises(NotEnqueued):
+                producer.add_attributes(ADA, {"plan": "pro"})
+            with within_the_bound(), pytest.raises(NotReachable):
+                producer.outcomes(ADA)
+
+    def test_it_stops_answering_on_open_connections(self, server: EmbeddedRedis) -> None:
+        with closing(server.url) as producer:
+            producer.add_attributes(ADA, {"plan": "pro"})
+            server.pause()
+            try:
+                with within_the_bound(), pytest.raises(NotEnqueued):
+                    producer.add_attributes(ADA, {"plan": "free"})
+            finally:
+                server.resume()
+            assert producer.add_attributes(ADA, {"plan": "free"}).job_id, "and it recovers"
+
+    def test_only_the_message_hangs(
+        self, server: EmbeddedRedis, inbox: redis.Redis, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The job is in the inbox by then, where a worker finds it: no error."""
+        with passing_first(server.url, passed=1) as url, closing(url) as producer:
+            with within_the_bound():
+                receipt = producer.add_attributes(ADA, {"plan": "pro"})
+            assert inbox.hexists(KEYS.inbox, receipt.job_id)
+            assert inbox.llen(KEY_PREFIX + "accept") == 0
+            assert f"job {receipt.job_id}: no message sent" in caplog.text
+            assert ADA not in caplog.text
+
+    def test_a_connection_that_was_cut_meanwhile_is_replaced(
+        self, producer: Producer, inbox: redis.Redis
+    ) -> None:
+        producer.add_attributes(ADA, {"plan": "pro"})
+        inbox.client_kill_filter(_type="normal", skipme=True)
+        producer.add_attributes(ADA, {"plan": "free"})
+        assert inbox.hlen(KEYS.inbox) == 2
+
+
+class TestTheAsyncTwin:
+    def test_it_hands_the_job_over(self, default: Producer, inbox: redis.Redis) -> None:
+        receipt = asyncio.run(
+            add_attributes_async(
+                ADA, {"plan": "pro"}, source="survey", lane="bulk", idempotency_key="signup-7"
+            )
+        )
+        document = document_of(inbox, receipt.job_id)
+        assert (document["lane"], document["idempotency_key"]) == ("bulk", "signup-7")
+        assert document["attributes"][0]["source"] == "survey"
+
+    def test_other_coroutines_go_on_while_it_waits(
+        self, default: Producer, server: EmbeddedRedis
+    ) -> None:
+        turns = 0
+
+        async def ask() -> None:
+            nonlocal turns
+            asked = asyncio.create_task(add_attributes_async(ADA, {"plan": "pro"}))
+            while not asked.done():
+                await asyncio.sleep(0.01)
+                turns += 1
+            await asked
+
+        server.pause()
+        try:
+            with within_the_bound(), pytest.raises(NotEnqueued):
+                asyncio.run(ask())
+        finally:
+            server.resume()
+        assert turns >= 5
+
+
+def test_the_modules_functions_share_one_producer(default: Producer, inbox: redis.Redis) -> None:
+    receipt = add_attributes(ADA, {"plan": "pro"})
+    assert default_producer() is default
+    assert inbox.hexists(KEYS.inbox, receipt.job_id)
+
+
+def test_threads_may_share_a_producer(producer: Producer, inbox: redis.Redis) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        receipts = list(
+            threads.map(lambda n: producer.add_attributes(ADA, {"n": n}), range(80), timeout=60)
+        )
+    job_ids = {receipt.job_id for receipt in receipts}
+    assert len(job_ids) == 80
+    assert set(inbox.hkeys(KEYS.inbox)) == job_ids
+    assert inbox.llen(KEY_PREFIX + "accept") == 80
+
+
+_FORK = """
+import os, sys
+from attribute_courier.producers import add_attributes
+add_attributes("ada@example.com", {"by": "before the fork"})
+child = os.fork()
+for _ in range(5):
+    add_attributes("ada@example.com", {"by": "parent" if child else "child"})
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_producer_made_before_a_fork_works_in_both_processes(
+    server: EmbeddedRedis, inbox: redis.Redis
+) -> None:
+    environ = {**os.environ, "COURIER_REDIS_URL": server.url}
+    subprocess.run([sys.executable, "-c", _FORK], env=environ, check=True, timeout=60)
+    by = [json.loads(text)["attributes"][0]["value"] for text in inbox.hvals(KEYS.inbox)]
+    assert sorted(by) == ["before the fork", *["child"] * 5, *["parent"] * 5]
+    assert inbox.llen(KEY_PREFIX + "accept") == 11
+
+
+def test_a_closed_producer_opens_new_connections(producer: Producer, inbox: redis.Redis) -> None:
+    producer.add_attributes(ADA, {"plan": "pro"})
+    producer.close()
+    producer.close()
+    producer.add_attributes(ADA, {"plan": "free"})
+    assert inbox.llen(KEY_PREFIX + "accept") == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "checked"), [("", ssl.CERT_REQUIRED), ("?ssl_cert_reqs=none", 0)]
+)
+def test_over_tls_the_brokers_certificate_is_checked_unless_told_otherwise(
+    asked: str, checked: int
+) -> None:
+    """Kombu checks none by default, and would send the password to whoever answers."""
+    with closing(f"rediss://:s3cr3t@redis.example:6379/0{asked}") as producer:
+        connection = producer.celery.connection_for_write()
+        assert connection.ssl["ssl_cert_reqs"] == checked

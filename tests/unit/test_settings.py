@@ -1,0 +1,337 @@
+"""The settings: every variable of the environment, what it may hold, and what is shown of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.worker import control
+
+from attribute_courier.config import Secret, Settings, SettingsError, load_settings, make_celery
+from attribute_courier.config.settings import is_loopback
+
+KEY = "sk-never-shown"
+PASSWORD = "hush-never-shown"
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, **environ: str) -> Settings:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+def error(monkeypatch: pytest.MonkeyPatch, **environ: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        loaded(monkeypatch, **environ)
+    # Nothing of the cause is printed either.
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return str(caught.value)
+
+
+def test_without_any_variable_there_are_defaults() -> None:
+    assert load_settings() == Settings(
+        redis_url=Secret("redis://localhost:6379/0"),
+        api_url="https://api.chartmogul.com/v1",
+        accounts=("default",),
+        default_account="default",
+        rate_limit=39,
+        max_parallel=20,
+        timeout_s=10,
+        enqueue_timeout_s=2,
+        retention_s=30 * 86_400,
+        confirm="echo",
+        with_associated_emails=False,
+        unmatched_delays_s=(300, 3_600, 21_600, 86_400),
+        unconfirmed_delays_s=(60,),
+        give_up_after_s=86_400,
+        concurrency=24,
+        flower_basic_auth=None,
+        api_keys={},
+    )
+
+
+VARIABLES: list[tuple[str, str, str, Any]] = [
+    ("COURIER_REDIS_URL", "rediss://:pw@host:7000/3", "redis_url", Secret("rediss://:pw@host:7000/3")),
+    ("CHARTMOGUL_API_URL", "https://example.com/api/", "api_url", "https://example.com/api"),
+    ("COURIER_ACCOUNT", "eu", "default_account", "eu"),
+    ("COURIER_ACCOUNTS", "eu, us", "accounts", ("eu", "us")),
+    ("COURIER_RATE_LIMIT", "12.5", "rate_limit", 12.5),
+    ("COURIER_MAX_PARALLEL", "5", "max_parallel", 5),
+    ("COURIER_TIMEOUT", "30s", "timeout_s", 30),
+    ("COURIER_ENQUEUE_TIMEOUT", "500ms", "enqueue_timeout_s", 0.5),
+    ("COURIER_RETENTION", "90d", "retention_s", 90 * 86_400),
+    ("COURIER_CONFIRM", "match", "confirm", "match"),
+    ("COURIER_WITH_ASSOCIATED_EMAILS", "true", "with_associated_emails", True),
+    ("COURIER_UNMATCHED_DELAYS", "1s,2m,3h", "unmatched_delays_s", (1, 120, 10_800)),
+    ("COURIER_UNCONFIRMED_DELAYS", "0", "unconfirmed_delays_s", (0,)),
+    ("COURIER_GIVE_UP_AFTER", "1h30m", "give_up_after_s", 5_400),
+    ("COURIER_CONCURRENCY", "7", "concurrency", 7),
+    ("COURIER_FLOWER_BASIC_AUTH", "ada:a:b", "flower_basic_auth", Secret("ada:a:b")),
+    ("CHARTMOGUL_API_KEY", "key", "api_keys", {"default": Secret("key")}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variable", "text", "field", "value"), VARIABLES)
+def test_each_variable_sets_its_field(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: Any
+) -> None:
+    assert getattr(loaded(monkeypatch, **{variable: text}), field) == value
+
+
+def test_each_field_has_a_variable() -> None:
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    assert fields == {field for _, _, field, _ in VARIABLES}
+
+
+@pytest.mark.parametrize(
+    "variable", [*(each[0] for each in VARIABLES), "COURIER_ALLOW_HTTP", "CHARTMOGUL_API_KEY_FILE"]
+)
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    assert loaded(monkeypatch, **{variable: ""}) == load_settings()
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_settings().rate_limit = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        ("1e2", 100),
+        ("500ms", 0.5),
+        ("30s", 30),
+        ("5m", 300),
+        ("1h30m", 5_400),
+        ("2d", 172_800),
+        ("1w", 604_800),
+    ],
+)
+def test_a_duration_is_seconds_or_has_units(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float
+) -> None:
+    assert loaded(monkeypatch, COURIER_TIMEOUT=text).timeout_s == seconds
+
+
+BAD = {
+    "COURIER_REDIS_URL": [
+        f"http://{PASSWORD}",
+        f"{PASSWORD}",
+        f"redis://:{PASSWORD}@",
+        f"redis://:{PASSWORD}@host:port/0",
+        f"redis://[{PASSWORD}",
+        "unix:///run/redis.sock",
+    ],
+    "CHARTMOGUL_API_URL": [
+        "api.chartmogul.com",
+        "ftp://api.chartmogul.com",
+        "https://",
+        "https://host:port/v1",
+        f"https://{PASSWORD}@host/v1",
+        f"https://user:{PASSWORD}@host/v1",
+        f"https://host/v1?key={PASSWORD}",
+        f"https://host/v1#{PASSWORD}",
+        "https://host/v1?",
+        "http://api.chartmogul.com/v1",
+        "http://10.0.0.1/v1",
+        "http://localhost.example.com/v1",
+        "http://127.0.0.1.example.com/v1",
+    ],
+    "COURIER_ACCOUNT": ["EU", "-eu", "e u", "eu}", "é", "x" * 33, "eu:us"],
+    "COURIER_ACCOUNTS": ["eu,US", "eu us", "eu,{us}"],
+    "COURIER_RATE_LIMIT": ["0", "-1", "fast", "nan", "inf", "10001"],
+    "COURIER_MAX_PARALLEL": ["0", "1.5", "many", "1001"],
+    "COURIER_TIMEOUT": ["0", "-1", "soon", "nan", "inf", "10 parsecs", "99999999999d", "1e400"],
+    "COURIER_ENQUEUE_TIMEOUT": ["0", "x", "0.05"],
+    "COURIER_RETENTION": ["59", "x", "-1d"],
+    "COURIER_CONFIRM": ["yes", "ECHO", "echo,match"],
+    "COURIER_WITH_ASSOCIATED_EMAILS": ["maybe", "2"],
+    "COURIER_ALLOW_HTTP": ["maybe"],
+    "COURIER_UNMATCHED_DELAYS": ["x", "1,x", "1,,2", "-1", "inf", ","],
+    "COURIER_UNCONFIRMED_DELAYS": ["x", "1;2"],
+    "COURIER_GIVE_UP_AFTER": ["0", "x"],
+    "COURIER_CONCURRENCY": ["1", "0", "x", "1001"],
+    "COURIER_FLOWER_BASIC_AUTH": [PASSWORD, f":{PASSWORD}", "ada:", f"ada:{PASSWORD},b"],
+    "CHARTMOGUL_API_KEY": [f"{PASSWORD} x", f"{PASSWORD}:x", f"{PASSWORD}é", f"{PASSWORD}\n"],
+}
+# The examples of what to write instead hold these.
+EXAMPLES = {"api.chartmogul.com", "https://"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"), [(variable, text) for variable, texts in BAD.items() for text in texts]
+)
+def test_an_error_names_the_variable_and_does_not_show_its_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    message = error(monkeypatch, **{variable: text})
+    assert variable in message
+    assert PASSWORD not in message
+    if len(text) > 3 and text not in EXAMPLES:
+        assert text not in message
+
+
+class TestPlainHTTP:
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]"])
+    def test_is_for_this_machine(self, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+        url = f"http://{host}:8181/v1"
+        assert loaded(monkeypatch, CHARTMOGUL_API_URL=url).api_url == url
+
+    def test_is_for_another_machine_only_if_that_is_said(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CHARTMOGUL_API_URL", "http://sandbox:8181/v1")
+        assert "COURIER_ALLOW_HTTP" in error(monkeypatch)
+        assert "COURIER_ALLOW_HTTP" in error(monkeypatch, COURIER_ALLOW_HTTP="false")
+        assert loaded(monkeypatch, COURIER_ALLOW_HTTP="true").api_url == "http://sandbox:8181/v1"
+
+    @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "10.0.0.1", "example.com", "localhost."])  # noqa: S104
+    def test_knows_what_is_another_machine(self, host: str) -> None:
+        assert not is_loopback(host)
+
+
+class TestAPIKeys:
+    def test_of_an_account_that_has_none_says_what_to_set(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = loaded(monkeypatch, COURIER_ACCOUNTS="eu,us-west")
+        with pytest.raises(SettingsError, match=r"CHARTMOGUL_API_KEY_EU or CHARTMOGUL_API_KEY$"):
+            settings.api_key("eu")
+        with pytest.raises(SettingsError, match=r"'us-west': set CHARTMOGUL_API_KEY_US_WEST$"):
+            settings.api_key("us-west")
+
+    def test_are_each_accounts_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings = loaded(
+            monkeypatch,
+            COURIER_ACCOUNTS="eu,us-west",
+            CHARTMOGUL_API_KEY="k1",
+            CHARTMOGUL_API_KEY_US_WEST="k2",
+        )
+        assert settings.default_account == "eu"
+        assert settings.api_key("eu").reveal() == "k1"
+        assert settings.api_key("us-west").reveal() == "k2"
+
+    def test_the_named_one_goes_before_the_general_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = loaded(monkeypatch, CHARTMOGUL_API_KEY="k1", CHARTMOGUL_API_KEY_DEFAULT="k2")
+        assert settings.api_key("default").reveal() == "k2"
+
+    def test_the_general_one_is_no_further_accounts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings = loaded(
+            monkeypatch, COURIER_ACCOUNT="eu", COURIER_ACCOUNTS="us", CHARTMOGUL_API_KEY="k1"
+        )
+        assert settings.accounts == ("eu", "us")
+        with pytest.raises(SettingsError):
+            settings.api_key("us")
+
+    def test_may_stand_in_a_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        path = tmp_path / "key"
+        path.write_text(f" {KEY}\n")
+        settings = loaded(monkeypatch, CHARTMOGUL_API_KEY_FILE=str(path))
+        assert settings.api_key("default").reveal() == KEY
+        settings = loaded(monkeypatch, CHARTMOGUL_API_KEY="from-the-environment")
+        assert settings.api_key("default").reveal() == "from-the-environment"
+
+    def test_of_a_further_account_may_stand_in_a_file(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "key"
+        path.write_text(KEY)
+        settings = loaded(
+            monkeypatch, COURIER_ACCOUNTS="eu,us", CHARTMOGUL_API_KEY_US_FILE=str(path)
+        )
+        assert settings.api_key("us").reveal() == KEY
+
+    @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe\x00", b"two words", b"a:b"])
+    def test_in_a_file_that_holds_none_are_an_error(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+    ) -> None:
+        path = tmp_path / "key"
+        if content is not None:
+            path.write_bytes(content)
+        message = error(monkeypatch, CHARTMOGUL_API_KEY_FILE=str(path))
+        assert "CHARTMOGUL_API_KEY_FILE" in message
+        assert "words" not in message
+
+    def test_in_a_directory_are_an_error(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        message = error(monkeypatch, CHARTMOGUL_API_KEY_FILE=str(tmp_path))
+        assert "CHARTMOGUL_API_KEY_FILE" in message
+
+    @pytest.mark.parametrize(
+        "environ",
+        [
+            {"COURIER_ACCOUNTS": "eu-1,eu_1"},
+            {"COURIER_ACCOUNTS": "eu,us-file,us"},
+            {"COURIER_ACCOUNTS": "eu,file"},
+        ],
+    )
+    def test_never_stand_for_two_accounts_in_one_variable(
+        self, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+    ) -> None:
+        """One account's jobs would go to the other."""
+        assert "COURIER_ACCOUNTS" in error(monkeypatch, **environ)
+
+
+class TestAccounts:
+    def test_the_first_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings = loaded(monkeypatch, COURIER_ACCOUNTS=" us , eu,us,")
+        assert (settings.default_account, settings.accounts) == ("us", ("us", "eu"))
+
+    def test_the_default_may_be_one_of_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings = loaded(monkeypatch, COURIER_ACCOUNTS="us,eu", COURIER_ACCOUNT="eu")
+        assert (settings.default_account, settings.accounts) == ("eu", ("eu", "us"))
+
+    def test_have_threads_for_all_their_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert loaded(monkeypatch, COURIER_ACCOUNTS="us,eu").concurrency == 2 * 20 + 4
+        assert loaded(monkeypatch, COURIER_MAX_PARALLEL="1000").concurrency == 200
+
+
+class TestSecrets:
+    @pytest.fixture
+    def settings(self, monkeypatch: pytest.MonkeyPatch) -> Settings:
+        return loaded(
+            monkeypatch,
+            CHARTMOGUL_API_KEY=KEY,
+            COURIER_REDIS_URL=f"redis://user:{PASSWORD}@redis.example:6379/0",
+            COURIER_FLOWER_BASIC_AUTH=f"ada:{PASSWORD}",
+        )
+
+    def test_are_in_no_repr(self, settings: Settings) -> None:
+        shown = f"{settings!r} {settings} {settings.api_keys} {settings.api_key('default'):}"
+        assert KEY not in shown
+        assert PASSWORD not in shown
+        assert settings.redis_address == "redis://redis.example:6379/0"
+
+    def test_are_in_nothing_that_celery_tells(self, settings: Settings) -> None:
+        app = make_celery(settings)
+        inspected: Any = vars(control)["conf"]  # what `celery inspect conf` asks
+        state = SimpleNamespace(app=app)
+        told = [
+            app.conf.humanize(),
+            app.conf.humanize(with_defaults=True),
+            json.dumps(inspected(state), default=repr),
+            json.dumps(inspected(state, with_defaults=True), default=repr),
+            repr(app),
+            app.connection_for_write().as_uri(),
+        ]
+        for text in told:
+            assert KEY not in text
+            assert PASSWORD not in text
+        assert "redis.example" in told[0]
+
+    def test_are_equal_by_their_text_and_pickled_by_nobody(self, settings: Settings) -> None:
+        assert Secret("a") == Secret("a")
+        assert Secret("a") != Secret("b")
+        assert Secret("a") != "a"
+        assert hash(Secret("a")) == hash(Secret("a"))
+        with pytest.raises(TypeError, match="not pickled"):
+            dataclasses.replace(settings).api_key("default").__reduce__()
