@@ -79,9 +79,11 @@ def spied(client: redis.Redis) -> Iterator[list[str]]:
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     assert ready.wait(10)
-    yield seen
-    client.execute_command("PING", "stop")
-    thread.join(10)
+    try:
+        yield seen
+    finally:
+        client.execute_command("PING", "stop")
+        thread.join(10)
 
 
 def decoded(command: str) -> str:

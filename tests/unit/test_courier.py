@@ -66,7 +66,7 @@ class Desk:
             load_settings(),
             mailboxes=boxes(client, KEYS, lease_s=60, retention_s=1000),
             outcomes=self.outcomes,
-            chartmogul=ChartMogul(stand_in.url, Secret(DEFAULT_API_KEY), timeout_s=5),
+            chartmogul=ChartMogul(stand_in.url, Secret(DEFAULT_API_KEY), timeout_s=30),
             post=self.post,
         )
 
@@ -112,7 +112,7 @@ def test_a_lease_is_used_once(desk: Callable[..., Desk], stand_in: SandboxProces
     found = desk()
     found.accepted(plan="pro")
     (lease,) = found.post.leases
-    found.deliver()
+    assert found.deliver() == "delivered · 1 customer"
     assert found.courier.deliver(lease.mailbox_id, lease.token) == "no lease"
     assert len(stand_in.requests()) == 1
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attribute_courier.worker.chartmogul import MAX_BODY, Answer, NoAnswer
-from attribute_courier.worker.verdicts import Kind, Verdict, judge
+from attribute_courier.worker.verdicts import MAX_MESSAGE, Kind, Verdict, judge
 
 ENTRY = {"uuid": "cus_1", "external_id": "cus_0001", "attributes": {"custom": {"age": 8}}}
 
@@ -179,7 +179,7 @@ class TestTheMessage:
         body = json.dumps({"message": "x" * 2 * MAX_BODY}).encode()[:MAX_BODY]
         assert answered(500, body).message == "HTTP 500", "cut off, and so no JSON"
         whole = json.dumps({"errors": {"a": "x" * 500_000}}).encode()
-        assert len(str(answered(422, whole).message)) <= MAX_BODY
+        assert len(str(answered(422, whole).message)) <= MAX_MESSAGE
 
     @pytest.mark.parametrize(
         "body",
