@@ -57,6 +57,8 @@ class Settings:
     """Seconds before each further try for an email that no customer has."""
     unconfirmed_delays_s: tuple[float, ...]
     """Seconds before each further try for values that the answer does not show."""
+    probe_delays_s: tuple[float, ...]
+    """Seconds before each ping of an account with a faulty key or plan; the last one repeats."""
     give_up_after_s: float
     """Seconds of server failures after which a job is `failed`."""
     concurrency: int
@@ -75,7 +77,7 @@ class Settings:
         try:
             return self.api_keys[account]
         except KeyError:
-            names = " or ".join(_key_variables(account, self.default_account))
+            names = " or ".join(reversed(_key_variables(account, self.default_account)))
             raise SettingsError(f"no API key for the account {account!r}: set {names}") from None
 
     @property
@@ -117,6 +119,7 @@ def load_settings() -> Settings:
                 env, "COURIER_UNMATCHED_DELAYS", (300, 3_600, 21_600, 86_400)
             ),
             unconfirmed_delays_s=_delays(env, "COURIER_UNCONFIRMED_DELAYS", (60,)),
+            probe_delays_s=_delays(env, "COURIER_PROBE_DELAYS", (60, 120, 240, 480, 900)),
             give_up_after_s=_seconds(env, "COURIER_GIVE_UP_AFTER", 86_400, at_least=1),
             # Enough for all the requests that the accounts allow, and four to accept jobs.
             concurrency=_read(
@@ -129,7 +132,10 @@ def load_settings() -> Settings:
             api_keys=_api_keys(accounts, default_account),
         )
     except EnvError as error:
-        raise SettingsError(str(error)) from None
+        # environs: Environment variable "NAME" invalid: ['reason']
+        found = re.fullmatch(r'Environment variable "(\w+)" invalid: (.*)', str(error))
+        text = f"{found[1]}: {found[2].strip('[]')}" if found else str(error)
+        raise SettingsError(text) from None
 
 
 def _read(method: Callable[..., Any], name: str, default: T, **options: Any) -> T:

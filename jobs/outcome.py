@@ -26,6 +26,8 @@ Status = Literal[
     "failed",
 ]
 STATUSES: tuple[Status, ...] = get_args(Status)
+REPLAYABLE: tuple[Status, ...] = ("failed", "unmatched", "unconfirmed", "refused")
+"""Ends after which a job's values are kept, so that it can be sent again."""
 SUCCESSES: frozenset[Status] = frozenset({"delivered", "superseded", "unchanged"})
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -25,6 +25,7 @@ from attribute_courier.sandbox import (
     SandboxConfig,
     SandboxProcess,
 )
+from attribute_courier.worker.weather import Weather
 
 from .waiting import wait_until
 
@@ -97,6 +98,11 @@ class Courier:
     def outcomes(self) -> Outcomes:
         return Outcomes(self.client, self.keys)
 
+    def weather(self, account: str | None = None) -> Weather:
+        """What holds an account back, and how it fares."""
+        keys = Keys(account or self.account)
+        return Weather(self.client, keys, rate_limit=39.0, probe_delays_s=(60.0,))
+
     def start_worker(self, **environ: str) -> LeashedProcess:
         """A real worker, ready to work."""
         before = self._ready()
@@ -151,6 +157,7 @@ def courier(
         "COURIER_TIMEOUT": "2s",
         "COURIER_UNMATCHED_DELAYS": "500ms,500ms",
         "COURIER_UNCONFIRMED_DELAYS": "500ms",
+        "COURIER_PROBE_DELAYS": "500ms",
     }
     for name, value in environ.items():
         monkeypatch.setenv(name, value)

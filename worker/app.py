@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 from celery import bootsteps
+from celery.app.trace import LOG_IGNORED
 from kombu.transport.redis import Channel
 
 from ..config import load_settings, make_celery
@@ -22,6 +23,7 @@ from .chartmogul import ChartMogul
 from .courier import LEASE_MARGIN_S, TICK_S, Courier
 from .mailboxes import Mailboxes
 from .post import CeleryPost
+from .weather import Weather
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,12 @@ def courier_of(account: str) -> Courier:
             retention_s=settings.retention_s,
         ),
         outcomes=Outcomes(_client(), keys),
+        weather=Weather(
+            _client(),
+            keys,
+            rate_limit=settings.rate_limit,
+            probe_delays_s=settings.probe_delays_s,
+        ),
         chartmogul=ChartMogul(
             settings.api_url,
             settings.api_key(account),
@@ -76,26 +84,35 @@ def courier_of(account: str) -> Courier:
     )
 
 
+def _not_ignored(record: logging.LogRecord) -> bool:
+    """Celery says of each job's accept task that it was "ignored", which reads as dropped."""
+    return record.msg is not LOG_IGNORED
+
+
+logging.getLogger("celery.app.trace").addFilter(_not_ignored)
+
+
 class Ticker(bootsteps.StartStopStep):
-    """Runs each account's `tick` in a thread, from the worker's start to its stop."""
+    """Runs each account's `tick` in a thread of its own, from the worker's start to its stop."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
 
     def start(self, worker: Any) -> None:
-        for account in settings.accounts:
-            courier_of(account)  # a missing key stops the worker here, and not job by job
-        self._thread.start()
+        # A missing key stops the worker here, and not job by job.
+        couriers = {account: courier_of(account) for account in settings.accounts}
+        for account, courier in couriers.items():
+            name = f"ticker-{account}"
+            threading.Thread(target=self._run, args=(courier,), name=name, daemon=True).start()
 
     def stop(self, worker: Any) -> None:
         self._stopping.set()
 
-    def _run(self) -> None:
+    def _run(self, courier: Courier) -> None:
         wait_s = 0.0
         while not self._stopping.wait(wait_s):
             try:
-                wait_s = min(courier_of(account).tick() for account in settings.accounts)
+                wait_s = courier.tick()
             except redis.RedisError as error:
                 log.warning("Redis does not answer (%s); trying again", type(error).__name__)
                 wait_s = TICK_S

@@ -20,6 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..config.secret import Secret
 from ..config.settings import is_loopback
+from .retry_after import retry_after_s
 
 MAX_BODY = 1024 * 1024
 """Bytes that are read of an answer."""
@@ -35,8 +36,8 @@ class Answer:
 
     status: int
     body: bytes
-    retry_after: str | None = None
-    """The header `Retry-After`, as it came."""
+    retry_after_s: float | None = None
+    """Seconds that it asks to wait (`Retry-After`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ class ChartMogul:
             return Answer(
                 status=response.status_code,
                 body=content,
-                retry_after=response.headers.get("Retry-After"),
+                retry_after_s=retry_after_s(response.headers),
             )
         except (
             requests.RequestException,

@@ -14,8 +14,9 @@ from ..jobs.outcome import Outcome, Outcomes, customers_phrase
 from ..jobs.schema import email_of_wire, load_wire
 from .chartmogul import ChartMogul
 from .mailboxes import Claim, Lease, Mailboxes, Settlement
-from .settlement import Policy, settle
+from .settlement import Policy, settle, shown
 from .verdicts import Verdict, judge
+from .weather import Weather
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +52,14 @@ class Courier:
         *,
         mailboxes: Mailboxes,
         outcomes: Outcomes,
+        weather: Weather,
         chartmogul: ChartMogul,
         post: Post,
     ) -> None:
         self._account = account
         self._mailboxes = mailboxes
         self._outcomes = outcomes
+        self._weather = weather
         self._chartmogul = chartmogul
         self._post = post
         self._policy = Policy.of(settings)
@@ -117,19 +120,17 @@ class Courier:
         """Use a lease: one request with all that waits for one email. Returns what came of it."""
         wait_s = self._mailboxes.acquire(mailbox_id, token, rate=self._rate)
         if wait_s is None:
-            return "no lease"  # a repeated message, or one that came too late
+            return "no lease"  # a repeated message, one that came too late, or a paused account
         time.sleep(wait_s)
         # After the wait, so that what is sent is the newest there is.
-        asked_s = time.monotonic()
-        claim = self._mailboxes.claim(mailbox_id, token)
+        claim = self._claim(mailbox_id, token)
         if claim is None:
-            return "nothing left to send"
-        if time.monotonic() - asked_s > LEASE_MARGIN_S:
-            # Redis was slow to answer: the lease could end under the request.
-            log.warning("mailbox %s: the claim came too late; nothing was sent", mailbox_id)
-            return "the claim came too late"
+            return "nothing to send"
         custom = [value.attribute.as_dict() for value in claim.values]
         verdict = judge(self._chartmogul.add_attributes(claim.email, custom))
+        reason = shown(verdict, claim)
+        if self._weather.observe(verdict, claimed_us=claim.now_us, reason=reason):
+            log.error("account %s: paused: %s", self._account, reason)
         settlement = settle(verdict, claim, self._policy)
         if not self._mailboxes.settle(claim, settlement):
             log.warning("mailbox %s: the lease ended before its answer came", mailbox_id)
@@ -139,6 +140,19 @@ class Courier:
         self._report([job.job_id for job in settlement.jobs])
         return _summary(verdict, settlement)
 
+    def _claim(self, mailbox_id: str, token: str) -> Claim | None:
+        while True:
+            asked_s = time.monotonic()
+            claim = self._mailboxes.claim(mailbox_id, token, rate=self._rate)
+            if not isinstance(claim, float):
+                break
+            time.sleep(claim)
+        if claim is not None and time.monotonic() - asked_s > LEASE_MARGIN_S:
+            # Redis was slow to answer: the lease could end under the request.
+            log.warning("mailbox %s: the claim came too late; nothing was sent", mailbox_id)
+            return None
+        return claim
+
     def tick(self) -> float:
         """What must not wait for a message: late jobs, due retries, leases of the dead.
 
@@ -147,8 +161,16 @@ class Courier:
         forgotten = self._mailboxes.announce(older_than_s=ANNOUNCE_AFTER_S, limit=ANNOUNCE_AT_ONCE)
         if forgotten:
             self._post.accept(self._account, forgotten)
+        if self._weather.probe_is_due():
+            self._probe()
         again_s = self.release()
         return TICK_S if again_s is None else min(TICK_S, max(again_s, 0.01))
+
+    def _probe(self) -> None:
+        """Ask whether the account works again, and go on if it does."""
+        verdict = judge(self._chartmogul.ping())
+        if verdict.http_status == 200 and self._weather.resume_after_probe():
+            log.warning("account %s: ChartMogul answers again; going on", self._account)
 
     def _report(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
@@ -158,7 +180,8 @@ class Courier:
 
     def _log(self, claim: Claim, verdict: Verdict, settlement: Settlement) -> None:
         for job in settlement.jobs:
-            level = logging.INFO if job.status in ("pending", "delivered") else logging.WARNING
+            good = job.status in ("pending", "delivered") and not verdict.strange
+            level = logging.INFO if good else logging.WARNING
             log.log(
                 level,
                 "job %s: %s: %s · HTTP %s%s",

@@ -12,13 +12,14 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import redis
 
 from ..config.scripts import load_script
 from ..jobs.attributes import Attribute, AttributeType
-from ..jobs.job import VERSION_LENGTH, AttributeJob
+from ..jobs.job import EPOCH, VERSION_LENGTH, AttributeJob, Lane
 from ..jobs.keys import Keys
 from ..jobs.outcome import Status
 
@@ -54,6 +55,11 @@ class Value:
         return self.version[16:]
 
     @property
+    def occurred_at(self) -> datetime:
+        """When it became true."""
+        return EPOCH + timedelta(microseconds=int(self.version[:16]))
+
+    @property
     def digest(self) -> str:
         """A short text that is the same for the same type and value."""
         content = json.dumps([self.attribute.type, self.attribute.value], ensure_ascii=False)
@@ -65,6 +71,7 @@ class PendingJob:
     """A job that a delivery answers for, and what its earlier attempts came to."""
 
     job_id: str
+    lane: Lane = "live"
     attempts: int = 0
     """Requests made for it so far."""
     unmatched: int = 0
@@ -206,21 +213,29 @@ class Mailboxes:
         ], None if wait_ms < 0 else wait_ms / 1000
 
     def acquire(self, mailbox_id: str, token: str, *, rate: float) -> float | None:
-        """Take the account's next slot at `rate` requests a second.
+        """Take the account's next slot at `rate` requests a second, or less if it was cut.
 
         Returns:
-            Seconds to wait for it; None when the lease is not valid (any more).
+            Seconds to wait for it; None when the lease is not valid (any more), or was given back
+            because the account is paused or has to wait for longer.
         """
-        wait_ms = self._call(
-            self._acquire, mailbox_id, token, round(1_000_000 / rate), self._transit_ms
-        )
+        wait_ms = self._call(self._acquire, mailbox_id, token, rate, self._transit_ms)
         return None if wait_ms < 0 else wait_ms / 1000
 
-    def claim(self, mailbox_id: str, token: str) -> Claim | None:
-        """Take what is to be sent now. None when the lease is not valid or nothing is left."""
-        answer = self._call(self._claim, mailbox_id, token, self._lease_ms, self._retention_s)
+    def claim(self, mailbox_id: str, token: str, *, rate: float = 0) -> Claim | float | None:
+        """Take what is to be sent now.
+
+        `rate`: claims that may fall into any one second, as ChartMogul counts; 0 counts none.
+
+        Returns:
+            The claim; or seconds to wait before another try, since the last second is full; or
+            None: the lease is not valid, nothing is left, or the account was paused or held.
+        """
+        answer = self._call(self._claim, mailbox_id, token, self._lease_ms, self._retention_s, rate)
         if answer is None:
             return None
+        if isinstance(answer, int):
+            return answer / 1000
         now_us, email, failures, values, jobs = answer
         return Claim(
             mailbox_id=mailbox_id,
@@ -228,8 +243,8 @@ class Mailboxes:
             now_us=int(now_us),
             email=email,
             failures=int(failures),
-            values=tuple(_value(key, held) for key, held in _pairs(values)),
-            jobs=tuple(_pending(job_id, dict(_pairs(fields))) for job_id, fields in _pairs(jobs)),
+            values=tuple(_value(key, held) for key, held in pairs(values)),
+            jobs=tuple(_pending(job_id, dict(pairs(fields))) for job_id, fields in pairs(jobs)),
         )
 
     def settle(self, claim: Claim, settlement: Settlement) -> bool:
@@ -255,11 +270,12 @@ class Mailboxes:
                 args += [name, content]
         return bool(self._call(self._settle, *args))
 
-    def _call(self, script: Any, *args: str | int) -> Any:
+    def _call(self, script: Any, *args: str | float) -> Any:
         return script(keys=[self._prefix], args=args)
 
 
-def _pairs(flat: Sequence[Any]) -> zip[tuple[Any, Any]]:
+def pairs(flat: Sequence[Any]) -> zip[tuple[Any, Any]]:
+    """A hash as Lua answers it: field, value, field, value."""
     return zip(flat[::2], flat[1::2], strict=True)
 
 
@@ -280,6 +296,7 @@ def _pending(job_id: str, fields: dict[str, str]) -> PendingJob:
     since = fields.get("failing_since")
     return PendingJob(
         job_id=job_id,
+        lane="bulk" if fields.get("lane") == "bulk" else "live",
         attempts=int(fields.get("attempts", 0)),
         unmatched=int(fields.get("unmatched", 0)),
         unmatched_until_us=int(fields.get("unmatched_until", 0)),

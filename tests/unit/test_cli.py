@@ -28,7 +28,10 @@ from attribute_courier.worker.mailboxes import Mailboxes
 
 ADA = "ada@example.com"
 KEYS = Keys("default")
-COMMANDS = ["add", "demo", "flower", "outcomes", "ping", "sandbox", "up", "worker"]
+COMMANDS = [
+    "add", "demo", "flower", "outcomes", "pause", "ping", "replay", "resume", "sandbox", "status",
+    "up", "worker",
+]  # fmt: skip
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 OUTCOME = Outcome(
     job_id="019abcde-0000-7000-8000-000000000000",
@@ -270,7 +273,7 @@ class TestPing:
 def test_a_worker_without_a_key_says_which_variable_to_set() -> None:
     result = run("worker")
     assert result.exit_code == 2
-    assert "set CHARTMOGUL_API_KEY_DEFAULT or CHARTMOGUL_API_KEY" in result.stderr
+    assert "set CHARTMOGUL_API_KEY or CHARTMOGUL_API_KEY_DEFAULT" in result.stderr
     result = run("worker", COURIER_ACCOUNTS="eu,us", CHARTMOGUL_API_KEY="x")
     assert result.exit_code == 2
     assert "no API key for the account 'us': set CHARTMOGUL_API_KEY_US" in result.stderr

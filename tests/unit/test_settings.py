@@ -47,6 +47,7 @@ def test_without_any_variable_there_are_defaults() -> None:
         with_associated_emails=False,
         unmatched_delays_s=(300, 3_600, 21_600, 86_400),
         unconfirmed_delays_s=(60,),
+        probe_delays_s=(60, 120, 240, 480, 900),
         give_up_after_s=86_400,
         concurrency=24,
         flower_basic_auth=None,
@@ -68,6 +69,7 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_WITH_ASSOCIATED_EMAILS", "true", "with_associated_emails", True),
     ("COURIER_UNMATCHED_DELAYS", "1s,2m,3h", "unmatched_delays_s", (1, 120, 10_800)),
     ("COURIER_UNCONFIRMED_DELAYS", "0", "unconfirmed_delays_s", (0,)),
+    ("COURIER_PROBE_DELAYS", "30s,5m", "probe_delays_s", (30, 300)),
     ("COURIER_GIVE_UP_AFTER", "1h30m", "give_up_after_s", 5_400),
     ("COURIER_CONCURRENCY", "7", "concurrency", 7),
     ("COURIER_FLOWER_BASIC_AUTH", "ada:a:b", "flower_basic_auth", Secret("ada:a:b")),
@@ -201,7 +203,7 @@ class TestAPIKeys:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings = loaded(monkeypatch, COURIER_ACCOUNTS="eu,us-west")
-        with pytest.raises(SettingsError, match=r"CHARTMOGUL_API_KEY_EU or CHARTMOGUL_API_KEY$"):
+        with pytest.raises(SettingsError, match=r"CHARTMOGUL_API_KEY or CHARTMOGUL_API_KEY_EU$"):
             settings.api_key("eu")
         with pytest.raises(SettingsError, match=r"'us-west': set CHARTMOGUL_API_KEY_US_WEST$"):
             settings.api_key("us-west")

@@ -413,7 +413,9 @@ class TestWhatAnOutcomeTellsOfTheAnswer:
     # Values and emails in one alphabet and the words around them in another, so that a value
     # which is found again is one that was not taken out.
     @given(
-        values=st.lists(st.text("abcXYZ019é😀 .-'\"<>\\(*", min_size=1, max_size=40), max_size=5),
+        values=st.lists(
+            st.text("abcXYZ019é😀 .-'\"<>\\(*", min_size=1, max_size=40), min_size=1, max_size=5
+        ),
         local=st.text("abcXYZ019.+", min_size=1, max_size=20),
         shape=st.sampled_from(["message", "error", "errors", "list", "lists"]),
         between=st.sampled_from([" ", ": ", "' ", ",\n", "; \t"]),

@@ -215,3 +215,21 @@ def test_no_answer_is_beyond_judgement(status: int, body: bytes) -> None:
     if not 200 <= status < 300:
         assert verdict.message
         assert not verdict.entries
+
+
+def test_a_page_with_404_says_nothing_of_the_email() -> None:
+    """A wrong URL, or a proxy: not ChartMogul, whose errors are JSON."""
+    verdict = answered(404, b"<html>Not Found</html>")
+    assert verdict.kind is Kind.SERVER
+    assert verdict.strange
+    assert answered(404, b"").kind is Kind.UNMATCHED
+
+
+@pytest.mark.parametrize("status", [302, 405, 418, 599])
+def test_what_chartmogul_does_not_answer_is_strange(status: int) -> None:
+    assert answered(status, b"").strange
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500, 503, 524])
+def test_what_it_may_answer_is_not(status: int) -> None:
+    assert not answered(status, b"").strange

@@ -1,12 +1,27 @@
 -- claim: what is to be sent for an email now. After it, the values count as in flight.
--- ARGV: mailbox, token, milliseconds of a lease, seconds of retention
--- Answers nothing when the lease is not valid or nothing is left to send; else
+-- ARGV: mailbox, token, milliseconds of a lease, seconds of retention, requests a second allowed
+-- Answers nothing when the lease is not valid, nothing is left to send, or the account was paused or
+-- held since the slot was taken; milliseconds to wait when too many claims have crowded into the
+-- last second, as they do after a machine was stalled; else
 -- { now in microseconds, email, failures so far,
 --   { key, version and payload, ... }, { job id, { field, value, ... of its outcome }, ... } }
 local mailbox, token, retention = ARGV[1], ARGV[2], ARGV[4]
 local now = now_us()
 if redis.call('HGET', key('leases'), mailbox) ~= token then
   return nil
+end
+
+local hold = tonumber(redis.call('HGET', key('throttle'), 'hold') or 0)
+if hold > now or redis.call('EXISTS', key('pause')) == 1 then
+  give_back(mailbox, now)
+  return nil
+end
+local in_a_second = math.floor(tonumber(ARGV[5]))
+if in_a_second > 0 then
+  local first = tonumber(redis.call('LINDEX', key('sent'), in_a_second - 1) or 0)
+  if now - first < 1000000 then
+    return math.ceil((1000000 - (now - first)) / 1000)
+  end
 end
 
 local jobs = redis.call('HGETALL', key('pending:' .. mailbox))
@@ -51,6 +66,11 @@ end
 if #values == 0 then
   end_lease(mailbox)
   return nil
+end
+if in_a_second > 0 then
+  redis.call('LPUSH', key('sent'), text(now))
+  redis.call('LTRIM', key('sent'), 0, in_a_second - 1)
+  redis.call('PEXPIRE', key('sent'), 2000)
 end
 redis.call('HSET', key('leases'), mailbox, token .. '!')
 redis.call('ZADD', key('inflight'), now + ARGV[3] * 1000, mailbox)

@@ -5,6 +5,9 @@ local prefix = KEYS[1]
 local VERSION = 52 -- a version: 16 digits of microseconds, then the job id's 36 characters
 local HISTORY = 100 -- jobs listed for an email
 local STREAM = 250000 -- outcomes listed for an account
+local COUNTED_S = 2 * 60 * 60 -- how long outcomes are counted by the minute
+local FAR_US = 2000000 -- nothing is held in flight for a slot that is farther away
+local THROTTLE_MS = 60 * 60 * 1000 -- an account that asked for nothing so long starts afresh
 
 local function key(name)
   return prefix .. name
@@ -31,7 +34,9 @@ local function finish(job, mailbox, status, now, retention)
   redis.call('EXPIRE', outcome, retention)
   redis.call('HDEL', key('pending:' .. mailbox), job)
   redis.call('XADD', key('outcomes'), 'MAXLEN', '~', STREAM, '*', 'job', job, 'status', status)
-  redis.call('HINCRBY', key('counters'), status, 1)
+  local minute = key('counters:' .. math.floor(now / 60000000))
+  redis.call('HINCRBY', minute, status, 1)
+  redis.call('EXPIRE', minute, COUNTED_S)
 end
 
 -- Lists a job under its email, newest first.
@@ -59,4 +64,41 @@ end
 local function end_lease(mailbox)
   redis.call('ZREM', key('inflight'), mailbox)
   redis.call('HDEL', key('leases'), mailbox)
+end
+
+-- Ends a lease that was not used, for the next release.
+local function give_back(mailbox, now)
+  end_lease(mailbox)
+  make_due(mailbox, now)
+end
+
+-- When the account's next request may start: unused time is not saved up.
+local function next_slot(now)
+  local throttle = redis.call('HMGET', key('throttle'), 'slot', 'hold')
+  return math.max(now, tonumber(throttle[1]) or 0, tonumber(throttle[2]) or 0)
+end
+
+-- Requests a second now. After a cut the rate comes back by itself: quickly to where ChartMogul
+-- last objected, slowly past that, and quickly again once it has not objected for a minute.
+local function current_rate(allowed, now)
+  local throttle = redis.call('HMGET', key('throttle'), 'rate', 'at', 'ceiling', 'cut')
+  local rate, at = tonumber(throttle[1]), tonumber(throttle[2])
+  if not rate then
+    return allowed
+  end
+  local elapsed_s = math.max(0, now - at) / 1000000
+  local near = 0.95 * (tonumber(throttle[3]) or allowed)
+  if now - (tonumber(throttle[4]) or 0) > 60000000 then
+    near = allowed
+  end
+  local quick, slow = 0.02 * allowed, 0.001 * allowed
+  local quick_s = math.min(elapsed_s, math.max(0, near - rate) / quick)
+  return math.min(allowed, rate + quick_s * quick + (elapsed_s - quick_s) * slow)
+end
+
+-- How long until a paused account is probed. Probes are counted beyond one pause, until a delivery
+-- is taken: an account that answers a ping and refuses the rest is not asked every minute.
+local function probe_delay_ms(delays, first)
+  local made = tonumber(redis.call('GET', key('probes')) or 0)
+  return delays[math.min(first + made, #delays)]
 end

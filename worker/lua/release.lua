@@ -1,5 +1,6 @@
 -- release: due mailboxes get a lease each, live ones first, as long as there is room in flight.
--- Takes back expired leases before, so nothing waits for a worker that died.
+-- Takes back expired leases before, so nothing waits for a worker that died. A paused account gets
+-- none, nor one whose next slot is far; an open circuit lets one through at a time, when it is due.
 -- ARGV: leases at once at most, milliseconds of a lease, a fresh text to make tokens of
 -- Answers milliseconds until there is something to release again (-1: nothing is waiting), then
 -- for each lease: mailbox, token, email, number of attributes.
@@ -15,6 +16,17 @@ end
 
 local released = {}
 local free = max_parallel - redis.call('ZCARD', key('inflight'))
+local not_before = next_slot(now) - FAR_US
+local circuit = redis.call('HMGET', key('circuit'), 'opened', 'next')
+if circuit[1] then
+  free = math.min(free, 1 - redis.call('ZCARD', key('inflight')))
+  not_before = math.max(not_before, tonumber(circuit[2]))
+end
+local held = not_before > now
+local paused = redis.call('EXISTS', key('pause')) == 1
+if held or paused then
+  free = 0
+end
 for _, lane in ipairs({ 'due:live', 'due:bulk' }) do
   if free > 0 then
     for _, mailbox in ipairs(redis.call('ZRANGEBYSCORE', key(lane), '-inf', now, 'LIMIT', 0, free)) do
@@ -39,8 +51,12 @@ for _, lane in ipairs({ 'due:live', 'due:bulk' }) do
   end
 end
 
--- The earliest of: the end of a lease, and, while there is room, a due time.
+-- The earliest of: the end of a lease, the end of what holds all back, and, while there is room, a
+-- due time.
 local soonest = redis.call('ZRANGE', key('inflight'), 0, 0, 'WITHSCORES')[2]
+if held and not paused and (not soonest or not_before < tonumber(soonest)) then
+  soonest = not_before
+end
 if free > 0 then
   for _, lane in ipairs({ 'due:live', 'due:bulk' }) do
     local due = redis.call('ZRANGE', key(lane), 0, 0, 'WITHSCORES')[2]

@@ -29,7 +29,7 @@ for i = 8, #ARGV, 2 do
   local held = redis.call('HGET', box, ARGV[i])
   local seen = redis.call('HGET', key('delivered:' .. mailbox), ARGV[i])
   if (not held or string.sub(held, 1, VERSION) < version)
-    and (not seen or string.sub(seen, 1, VERSION) < version) then
+    and (not seen or string.sub(seen, 1, VERSION) <= version) then
     redis.call('HSET', box, ARGV[i], version .. ARGV[i + 1])
     owned = owned + 1
     if held then

@@ -1,0 +1,30 @@
+"""Sending jobs again that ended without being delivered."""
+
+from __future__ import annotations
+
+import redis
+
+from ..config.scripts import load_script
+from ..jobs.keys import Keys
+
+
+class Replay:
+    """One account's replays.
+
+    Args:
+        client: a connection with `decode_responses`.
+        keys: the account's keys.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._prefix = keys.prefix
+        self._script = load_script(
+            client, "attribute_courier.worker.lua", "common.lua", "replay.lua"
+        )
+
+    def job(self, job_id: str) -> bool:
+        """Put a job back into the inbox, as it was asked for.
+
+        False when it did not end failed, unmatched, unconfirmed or refused, or is known no more.
+        """
+        return bool(self._script(keys=[self._prefix], args=[job_id]))

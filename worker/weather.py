@@ -1,0 +1,221 @@
+"""How an account fares: its pace, its server, its key. State beside its mailboxes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import redis
+
+from ..config.scripts import load_script
+from ..jobs.keys import Keys
+from ..jobs.outcome import STATUSES, Status
+from .mailboxes import pairs
+from .verdicts import Verdict
+
+CIRCUIT_OPENS_AT = 10
+"""Failures of the server in a row, over all emails, that open the circuit."""
+
+_PACKAGE = "attribute_courier.worker.lua"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """Why nothing is delivered for an account."""
+
+    by: Literal["account", "operator"]
+    """`account` resumes by itself, when a ping is answered; `operator` by `courier resume`."""
+    reason: str
+    since: datetime
+    next_probe_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circuit:
+    """A run of server failures; while it is open, one delivery at a time is let through."""
+
+    reason: str
+    opened_at: datetime
+    next_probe_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneDepth:
+    """What waits in a lane."""
+
+    due: int
+    """Emails whose time has come."""
+    later: int
+    """Emails that are to be tried again later."""
+    oldest_s: float
+    """Seconds since the earliest of them became due."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fare:
+    """How an account fares, at one moment."""
+
+    account: str
+    inbox: int
+    """Jobs that no worker has accepted yet."""
+    inbox_oldest_s: float
+    """Seconds since the oldest of them came, or was last announced."""
+    live: LaneDepth
+    bulk: LaneDepth
+    in_flight: int
+    """Emails that a worker holds a lease of."""
+    rate: float
+    """Requests a second now."""
+    rate_limit: float
+    """Requests a second allowed here."""
+    held_for_s: float
+    """Seconds that ChartMogul has asked to wait for; 0 for none."""
+    pause: Pause | None
+    circuit: Circuit | None
+    last_hour: dict[Status, int]
+    """How many jobs came to which end."""
+
+    @property
+    def state(self) -> str:
+        """`paused`, `circuit open`, `held`, `slowed` or `running`."""
+        if self.pause:
+            return "paused"
+        if self.circuit:
+            return "circuit open"
+        if self.held_for_s:
+            return "held"
+        return "slowed" if self.rate < 0.99 * self.rate_limit else "running"
+
+
+class Weather:
+    """What concerns an account as a whole.
+
+    Args:
+        client: a connection with `decode_responses`.
+        keys: the account's keys.
+        rate_limit: requests a second that the account may spend here.
+        probe_delays_s: seconds before each ping of a paused account; the last one repeats.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        *,
+        rate_limit: float,
+        probe_delays_s: tuple[float, ...],
+    ) -> None:
+        self._keys = keys
+        self._rate_limit = rate_limit
+        self._probe_delays_ms = [round(delay_s * 1000) for delay_s in probe_delays_s]
+
+        def script(name: str) -> Any:
+            return load_script(client, _PACKAGE, "common.lua", f"{name}.lua")
+
+        self._observe = script("observe")
+        self._probe = script("probe")
+        self._pause = script("pause")
+        self._resume = script("resume")
+        self._fare = script("fare")
+
+    def observe(self, verdict: Verdict, *, claimed_us: int, reason: str) -> bool:
+        """Draw the conclusions of an answer for the account: hold, slow down, open or close the
+        circuit, pause.
+
+        `claimed_us` is when the request was claimed, by Redis's clock; `reason` the answer's words,
+        without what is private, for `courier status`.
+
+        Returns:
+            Whether this answer is the one that paused the account.
+        """
+        retry_after_s = verdict.retry_after_s
+        paused = self._call(
+            self._observe,
+            verdict.kind,
+            claimed_us,
+            self._rate_limit,
+            "" if retry_after_s is None else round(retry_after_s * 1000),
+            reason,
+            CIRCUIT_OPENS_AT,
+            *self._probe_delays_ms,
+        )
+        return bool(paused)
+
+    def probe_is_due(self) -> bool:
+        """Whether it is this caller's turn to ask if a paused account works again."""
+        return bool(self._call(self._probe, *self._probe_delays_ms))
+
+    def pause(self, reason: str) -> None:
+        """Deliver nothing until `resume`."""
+        self._call(self._pause, reason)
+
+    def resume(self) -> bool:
+        """Go on, whatever holds the account back. False when nothing did."""
+        return bool(self._call(self._resume, ""))
+
+    def resume_after_probe(self) -> bool:
+        """Go on if the account's own fault was what paused it."""
+        return bool(self._call(self._resume, "account"))
+
+    def fare(self) -> Fare:
+        """How the account fares now."""
+        now, inbox, oldest_ms, lanes, in_flight, rate, hold, pause, circuit, ended = self._call(
+            self._fare, self._rate_limit
+        )
+        now_us = int(now)
+        counts: Counter[str] = Counter()
+        for minute in ended:
+            counts.update({status: int(count) for status, count in pairs(minute)})
+        live, bulk = (_lane(now_us, *lane) for lane in lanes)
+        return Fare(
+            account=self._keys.account,
+            inbox=inbox,
+            inbox_oldest_s=_age_s(now_us, float(oldest_ms) * 1000) if oldest_ms else 0.0,
+            live=live,
+            bulk=bulk,
+            in_flight=in_flight,
+            rate=float(rate),
+            rate_limit=self._rate_limit,
+            held_for_s=max(0.0, (int(hold) - now_us) / 1e6),
+            pause=_pause(dict(pairs(pause))) if pause else None,
+            circuit=_circuit(dict(pairs(circuit))),
+            last_hour={status: counts[status] for status in STATUSES if counts[status]},
+        )
+
+    def _call(self, script: Any, *args: str | float) -> Any:
+        return script(keys=[self._keys.prefix], args=args)
+
+
+def _lane(now_us: int, due: int, later: int, earliest_us: str) -> LaneDepth:
+    oldest_s = _age_s(now_us, float(earliest_us)) if due else 0.0
+    return LaneDepth(due=due, later=later, oldest_s=oldest_s)
+
+
+def _pause(fields: dict[str, str]) -> Pause:
+    return Pause(
+        by="operator" if fields["by"] == "operator" else "account",
+        reason=fields["reason"],
+        since=_time(fields["since"]),
+        next_probe_at=_time(fields["probe"]) if "probe" in fields else None,
+    )
+
+
+def _circuit(fields: dict[str, str]) -> Circuit | None:
+    if "opened" not in fields:
+        return None
+    return Circuit(
+        reason=fields["reason"],
+        opened_at=_time(fields["opened"]),
+        next_probe_at=_time(fields["next"]),
+    )
+
+
+def _age_s(now_us: int, then_us: float) -> float:
+    return max(0.0, (now_us - then_us) / 1e6)
+
+
+def _time(microseconds: str) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(microseconds))
