@@ -21,8 +21,12 @@ _COMMANDS = {
     "demo": "Show the whole way of a job, on real parts, in half a minute.",
     "flower": "Watch the jobs in a browser.",
     "outcomes": "Tell what became of jobs.",
+    "pause": "Hold all deliveries back.",
     "ping": "Check the way to Redis and to ChartMogul, and the API key.",
+    "replay": "Send jobs again that were not delivered.",
+    "resume": "Let deliveries go on.",
     "sandbox": "Run a stand-in for ChartMogul.",
+    "status": "Tell how each account fares.",
     "up": "Run everything in this terminal: Redis, worker and, without a key, a stand-in.",
     "worker": "Run a worker.",
 }

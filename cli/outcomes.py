@@ -6,27 +6,12 @@ import sys
 from datetime import timedelta
 
 import click
-from environs.fields import TimeDelta
-from marshmallow import ValidationError
 
 from ..jobs.job import normalized_email
 from ..jobs.outcome import STATUSES, Outcomes, Status
 from ..producers import default_producer
 from .main import EXIT_NOT_DELIVERED
-from .output import Format, format_option, show_outcomes
-
-
-class _Age(click.ParamType[timedelta]):
-    name = "age"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        try:
-            age: timedelta = TimeDelta().deserialize(value)
-        except ValidationError:
-            self.fail("write seconds, or an age such as 90s, 15m, 2h, 7d", param, ctx)
-        return age
+from .output import Age, Format, format_option, show_outcomes
 
 
 @click.command(
@@ -44,7 +29,7 @@ Examples:
 @click.option(
     "--status", "statuses", type=click.Choice(STATUSES), multiple=True, help="Only these; repeat."
 )
-@click.option("--since", type=_Age(), metavar="AGE", help="Only the last 15m, 2h, 7d, …")
+@click.option("--since", type=Age(), metavar="AGE", help="Only the last 15m, 2h, 7d, …")
 @click.option(
     "--follow", is_flag=True, help="Print outcomes as they come (plain, not as a table, if unsaid)."
 )

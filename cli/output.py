@@ -7,9 +7,12 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Literal
 
 import click
+from environs.fields import TimeDelta
+from marshmallow import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +27,22 @@ format_option = click.option(
     type=click.Choice(["table", "plain", "json", "jsonl", "csv"]),
     help="Form of the output. Without it: table on a terminal, plain elsewhere.",
 )
+
+
+class Age(click.ParamType[timedelta]):
+    """How long ago: seconds, or 90s, 15m, 2h, 7d."""
+
+    name = "age"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        try:
+            age: timedelta = TimeDelta().deserialize(value)
+        except ValidationError:
+            self.fail("write seconds, or an age such as 90s, 15m, 2h, 7d", param, ctx)
+        return age
+
 
 _STYLES = {
     "delivered": "green",

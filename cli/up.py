@@ -14,8 +14,9 @@ import redis
 from ..config import Settings, load_settings
 from ..config.connections import connect_briefly
 from ..config.settings import is_loopback
+from ..jobs.keys import Keys
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
-from .main import EXIT_UNREACHABLE, Failure
+from .main import EXIT_UNREACHABLE, EXIT_USAGE, Failure
 from .stage import start_worker
 
 WORKER_STOP_S = 40
@@ -82,8 +83,13 @@ def command(data_dir: Path, sandbox_port: int) -> None:
 
 
 def _redis(settings: Settings, data_dir: Path, running: ExitStack) -> str:
+    client = connect_briefly(settings)
     try:
-        connect_briefly(settings).ping()
+        client.ping()
+        waiting = any(
+            client.exists(keys.inbox, keys.prefix + "due:live", keys.prefix + "due:bulk")
+            for keys in map(Keys, settings.accounts)
+        )
     except redis.AuthenticationError:
         raise Failure(
             f"the Redis at {settings.redis_address} wants a password", EXIT_UNREACHABLE
@@ -91,6 +97,13 @@ def _redis(settings: Settings, data_dir: Path, running: ExitStack) -> str:
     except redis.RedisError:
         pass
     else:
+        if waiting and not settings.api_keys:
+            # They may be meant for a real account.
+            raise Failure(
+                f"the Redis at {settings.redis_address} runs already and holds waiting jobs, "
+                "which the stand-in would take: set CHARTMOGUL_API_KEY, or stop that Redis",
+                EXIT_USAGE,
+            )
         return f"Redis       {settings.redis_address}, which runs already"
     parts = urlsplit(settings.redis_url.reveal())
     if parts.scheme != "redis" or not is_loopback(parts.hostname or "") or parts.password:

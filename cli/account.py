@@ -1,0 +1,53 @@
+"""What the operator's commands share: the accounts that they speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from ..config import Settings, load_settings
+from ..config.connections import connect_briefly
+from ..jobs.errors import NotReachable
+from ..jobs.keys import Keys
+from ..worker.weather import Weather
+from .main import EXIT_USAGE, Failure
+
+
+def accounts_of(settings: Settings, account: str | None) -> list[str]:
+    """The one asked for, or all."""
+    if account is None:
+        return list(settings.accounts)
+    if account not in settings.accounts:
+        known = ", ".join(settings.accounts)
+        raise Failure(f"--account: COURIER_ACCOUNTS names {known}", EXIT_USAGE)
+    return [account]
+
+
+@contextmanager
+def reaching_redis(settings: Settings) -> Iterator[redis.Redis]:
+    """A connection; a Redis that does not answer is a clear error."""
+    try:
+        yield connect_briefly(settings)
+    except redis.RedisError as error:
+        raise NotReachable(
+            f"Redis at {settings.redis_address} does not answer ({type(error).__name__}); "
+            "check COURIER_REDIS_URL"
+        ) from error
+
+
+@contextmanager
+def weathers(account: str | None) -> Iterator[list[Weather]]:
+    """How the account fares, or all of them."""
+    settings = load_settings()
+    with reaching_redis(settings) as client:
+        yield [
+            Weather(
+                client,
+                Keys(name),
+                rate_limit=settings.rate_limit,
+                probe_delays_s=settings.probe_delays_s,
+            )
+            for name in accounts_of(settings, account)
+        ]
