@@ -13,7 +13,6 @@ from typing import Any
 import redis
 from celery import bootsteps
 from celery.app.trace import LOG_IGNORED
-from kombu.transport.redis import Channel
 
 from ..config import load_settings, make_celery
 from ..config.connections import connect_patiently
@@ -26,10 +25,6 @@ from .post import CeleryPost
 from .weather import Weather
 
 log = logging.getLogger(__name__)
-
-# When a channel closes, kombu puts back what was not acknowledged; when it closes since Redis is
-# away, that attempt can end the worker. The inbox and the leases put back what matters.
-Channel.do_restore = False
 
 settings = load_settings()
 app = make_celery(settings)

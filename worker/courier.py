@@ -58,6 +58,7 @@ class Courier:
     ) -> None:
         self._account = account
         self._mailboxes = mailboxes
+        mailboxes.ended = self._report
         self._outcomes = outcomes
         self._weather = weather
         self._chartmogul = chartmogul
@@ -96,8 +97,6 @@ class Courier:
             self._reject(
                 job_id, document, "occurred_at: lies more than 5 minutes ahead of Redis's clock"
             )
-        elif staged == "superseded":
-            self._report([job_id])
 
     def _reject(self, job_id: str, document: str, reasons: str) -> None:
         email = email_of_wire(document)

@@ -50,6 +50,10 @@ class Intake(Consumer):
 
 
 class _Channel(Channel):
+    # Closing, kombu puts back what was not acknowledged; when it closes since Redis is away, that
+    # attempt can end the worker. The inbox and the leases put back what matters.
+    do_restore = False
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it

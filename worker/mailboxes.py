@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -143,8 +143,15 @@ class Mailboxes:
     """
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, *, lease_s: float, retention_s: int
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        *,
+        lease_s: float,
+        retention_s: int,
     ) -> None:
+        self.ended: Callable[[Sequence[str]], None] = lambda _: None
+        """Is told the ids of jobs that ended without an answer, because newer ones came."""
         self._prefix = keys.prefix
         self._lease_ms = round(lease_s * 1000)
         self._transit_ms = min(self._lease_ms, TRANSIT_S * 1000)
@@ -174,7 +181,8 @@ class Mailboxes:
         for attribute in job.attributes:
             values += [attribute.key, _payload(attribute)]
         names = ",".join(attribute.key for attribute in job.attributes)
-        answer: Staged = self._call(
+        answer: Staged
+        answer, superseded = self._call(
             self._stage,
             job.job_id,
             job.mailbox_id,
@@ -185,6 +193,7 @@ class Mailboxes:
             names,
             *values,
         )
+        self.ended(superseded)
         return answer
 
     def reject(self, job_id: str, reasons: str, *, mailbox_id: str = "", email: str = "") -> bool:
@@ -236,7 +245,8 @@ class Mailboxes:
             return None
         if isinstance(answer, int):
             return answer / 1000
-        now_us, email, failures, values, jobs = answer
+        now_us, email, failures, values, jobs, superseded = answer
+        self.ended(superseded)
         return Claim(
             mailbox_id=mailbox_id,
             token=token,

@@ -113,6 +113,9 @@ def test_flower_shows_every_job_and_nothing_private(
     unmatched = add("nobody@example.com", {"channel": VALUE})
     refused = add("re.fused@example.com", {"channel": VALUE})
     retried = add("two@example.com", {"channel": VALUE})
+    replaced = add("two@example.com", {"plan": "older"})
+    wait_until(lambda: replaced.outcome().lane, what="it is accepted")  # type: ignore[union-attr]
+    add("two@example.com", {"plan": "newer"})
     # Two that another program put into the inbox: one says whose it is, one is no JSON.
     invalid, garbage = new_job_id(), new_job_id()
     document = f'{{"v": 1, "email": "grace@example.com", "attributes": "{VALUE}"}}'
@@ -123,6 +126,7 @@ def test_flower_shows_every_job_and_nothing_private(
         early.job_id: ("FAILURE", "e***@example.com · 1 attribute", "unmatched · "),
         delivered.job_id: ("SUCCESS", "a***@example.com · 2 attributes", "delivered · 1 customer"),
         superseded.job_id: ("SUCCESS", "a***@example.com · 1 attribute", "superseded"),
+        replaced.job_id: ("SUCCESS", "t***@example.com · 1 attribute", "superseded"),
         unmatched.job_id: ("FAILURE", "n***@example.com · 1 attribute", "unmatched · "),
         refused.job_id: ("FAILURE", "r***@example.com · 1 attribute", "refused · custom: *** of"),
         retried.job_id: ("RETRY", "t***@example.com · 1 attribute", "again at "),

@@ -4,7 +4,8 @@
 -- held since the slot was taken; milliseconds to wait when too many claims have crowded into the
 -- last second, as they do after a machine was stalled; else
 -- { now in microseconds, email, failures so far,
---   { key, version and payload, ... }, { job id, { field, value, ... of its outcome }, ... } }
+--   { key, version and payload, ... }, { job id, { field, value, ... of its outcome }, ... },
+--   ids of the jobs that turned out to be superseded }
 local mailbox, token, retention = ARGV[1], ARGV[2], ARGV[4]
 local now = now_us()
 if redis.call('HGET', key('leases'), mailbox) ~= token then
@@ -74,4 +75,4 @@ if in_a_second > 0 then
 end
 redis.call('HSET', key('leases'), mailbox, token .. '!')
 redis.call('ZADD', key('inflight'), now + ARGV[3] * 1000, mailbox)
-return { text(now), email, failures, values, answered }
+return { text(now), email, failures, values, answered, finished }

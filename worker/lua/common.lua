@@ -26,6 +26,8 @@ local function job_of(version)
   return string.sub(version, 17, VERSION)
 end
 
+local finished = {} -- jobs that this script has brought to their end
+
 -- Writes what became of a job, once and for all.
 local function finish(job, mailbox, status, now, retention)
   local outcome = key('outcome:' .. job)
@@ -37,6 +39,7 @@ local function finish(job, mailbox, status, now, retention)
   local minute = key('counters:' .. math.floor(now / 60000000))
   redis.call('HINCRBY', minute, status, 1)
   redis.call('EXPIRE', minute, COUNTED_S)
+  finished[#finished + 1] = job
 end
 
 -- Lists a job under its email, newest first.

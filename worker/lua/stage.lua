@@ -2,7 +2,8 @@
 -- ARGV: job id, mailbox, email, lane, version, seconds of retention, names of its keys,
 --       then for each attribute: key, payload
 -- Answers 'staged', 'superseded' (newer values stand there or were delivered), 'known' (it was
--- staged before), or 'future' (occurred too far ahead of Redis's clock; nothing was changed).
+-- staged before), or 'future' (occurred too far ahead of Redis's clock; nothing was changed); then
+-- the ids of the jobs that are superseded by it, its own perhaps.
 local job, mailbox, email, lane, version = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local retention = ARGV[6]
 local FUTURE_US = 5 * 60 * 1000000
@@ -11,10 +12,10 @@ local now = now_us()
 if redis.call('EXISTS', key('outcome:' .. job)) == 1 then
   redis.call('HDEL', key('inbox'), job)
   redis.call('ZREM', key('inbox:since'), job)
-  return 'known'
+  return { 'known', finished }
 end
 if tonumber(string.sub(version, 1, 16)) > now + FUTURE_US then
-  return 'future'
+  return { 'future', finished }
 end
 
 redis.call('HSET', key('outcome:' .. job), 'status', 'pending', 'email', email, 'mailbox', mailbox,
@@ -45,7 +46,7 @@ redis.call('HDEL', key('inbox'), job)
 redis.call('ZREM', key('inbox:since'), job)
 if owned == 0 then
   finish(job, mailbox, 'superseded', now, retention)
-  return 'superseded'
+  return { 'superseded', finished }
 end
 
 redis.call('HSET', pending, job, owned)
@@ -57,4 +58,4 @@ end
 if not lease then
   make_due(mailbox, now)
 end
-return 'staged'
+return { 'staged', finished }
