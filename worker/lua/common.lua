@@ -81,8 +81,8 @@ local function next_slot(now)
   return math.max(now, tonumber(throttle[1]) or 0, tonumber(throttle[2]) or 0)
 end
 
--- Requests a second now. After a cut the rate comes back by itself: quickly to where ChartMogul
--- last objected, slowly past that, and quickly again once it has not objected for a minute.
+-- Requests a second now. After a cut the rate comes back by itself: quickly to near where ChartMogul
+-- objected, then slowly, and the faster the longer it has not objected again.
 local function current_rate(allowed, now)
   local throttle = redis.call('HMGET', key('throttle'), 'rate', 'at', 'ceiling', 'cut')
   local rate, at = tonumber(throttle[1]), tonumber(throttle[2])
@@ -90,11 +90,10 @@ local function current_rate(allowed, now)
     return allowed
   end
   local elapsed_s = math.max(0, now - at) / 1000000
+  local since_cut_s = (now - (tonumber(throttle[4]) or 0)) / 1000000
   local near = 0.95 * (tonumber(throttle[3]) or allowed)
-  if now - (tonumber(throttle[4]) or 0) > 60000000 then
-    near = allowed
-  end
-  local quick, slow = 0.02 * allowed, 0.001 * allowed
+  local quick = 0.02 * allowed
+  local slow = math.min(quick, 0.001 * allowed * (1 + (since_cut_s / 10) ^ 2))
   local quick_s = math.min(elapsed_s, math.max(0, near - rate) / quick)
   return math.min(allowed, rate + quick_s * quick + (elapsed_s - quick_s) * slow)
 end

@@ -21,16 +21,18 @@ if kind == 'pace' then
   -- Requests that were under way when the rate was cut tell nothing new.
   local cut = tonumber(counts[4]) or 0
   if claimed > cut then
-    local rate = current_rate(allowed, now)
-    local share = limited / answers
-    if now - cut < 30000000 then
-      share = math.max(share, 0.03)
-    end
     local holds = (tonumber(counts[5]) or 0) + 1
-    local hold_ms = tonumber(ARGV[4]) or math.min(60000, 125 * 2 ^ math.min(holds, 10))
-    redis.call('HSET', throttle, 'rate', math.max(allowed / 100, rate * (1 - share)), 'at', text(now),
-      'ceiling', rate, 'cut', text(now), 'holds', holds, 'hold', text(now + hold_ms * 1000))
+    local hold_ms = tonumber(ARGV[4]) or math.min(60000, 25 * 2 ^ math.min(holds, 12))
+    redis.call('HSET', throttle, 'holds', holds, 'hold', text(now + hold_ms * 1000))
     redis.call('PEXPIRE', throttle, THROTTLE_MS + hold_ms)
+    -- One alone is a request that was late on its way, and crowded a second that was not its own.
+    -- Twenty good answers are assumed before the first, or it alone would stop an idle account.
+    local share = limited / (answers + 20)
+    if share > 0.015 then
+      local rate = current_rate(allowed, now)
+      redis.call('HSET', throttle, 'rate', math.max(allowed / 100, rate * (1 - math.max(share, 0.03))),
+        'at', text(now), 'ceiling', rate, 'cut', text(now))
+    end
   end
 elseif kind == 'server' then
   -- Open, the circuit lets one probe delivery through at a time, at growing intervals.
