@@ -1,8 +1,8 @@
 -- claim: what is to be sent for an email now. After it, the values count as in flight.
 -- ARGV: mailbox, token, milliseconds of a lease, seconds of retention, requests a second allowed
 -- Answers nothing when the lease is not valid, nothing is left to send, or the account was paused or
--- held since the slot was taken; milliseconds to wait when too many claims have crowded into the
--- last second, as they do after a machine was stalled; else
+-- held since the slot was taken; milliseconds to wait when claims crowd, as they do after a machine
+-- was stalled: as many as are allowed in the last second, or one right before; else
 -- { now in microseconds, email, failures so far,
 --   { key, version and payload, ... }, { job id, { field, value, ... of its outcome }, ... },
 --   ids of the jobs that turned out to be superseded }
@@ -20,8 +20,10 @@ end
 local in_a_second = math.floor(tonumber(ARGV[5]))
 if in_a_second > 0 then
   local first = tonumber(redis.call('LINDEX', key('sent'), in_a_second - 1) or 0)
-  if now - first < 1000000 then
-    return math.ceil((1000000 - (now - first)) / 1000)
+  local last = tonumber(redis.call('LINDEX', key('sent'), 0) or 0)
+  local from = math.max(first + 1000000, last + 0.8 * 1000000 / ARGV[5])
+  if from > now then
+    return math.ceil((from - now) / 1000)
   end
 end
 

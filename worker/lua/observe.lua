@@ -9,30 +9,27 @@ local now = now_us()
 local paused = 0
 local throttle, circuit, pause = key('throttle'), key('circuit'), key('pause')
 
--- The share of 429s among the answers, the last seconds counting most.
-local counts = redis.call('HMGET', throttle, 'answers', 'limited', 'counted', 'cut', 'holds')
+-- The share of 429s among the answers, the last seconds counting most. One that was under way when
+-- another was answered tells nothing new: both come of the same crowded second.
+local counts = redis.call('HMGET', throttle, 'answers', 'limited', 'counted', 'objected', 'holds')
 local fading = 0.5 ^ (math.max(0, now - (tonumber(counts[3]) or now)) / 2000000)
+local news = kind == 'pace' and claimed > (tonumber(counts[4]) or 0)
 local answers = (tonumber(counts[1]) or 0) * fading + 1
-local limited = (tonumber(counts[2]) or 0) * fading + (kind == 'pace' and 1 or 0)
+local limited = (tonumber(counts[2]) or 0) * fading + (news and 1 or 0)
 redis.call('HSET', throttle, 'answers', answers, 'limited', limited, 'counted', text(now))
 redis.call('PEXPIRE', throttle, THROTTLE_MS)
 
-if kind == 'pace' then
-  -- Requests that were under way when the rate was cut tell nothing new.
-  local cut = tonumber(counts[4]) or 0
-  if claimed > cut then
-    local holds = (tonumber(counts[5]) or 0) + 1
-    local hold_ms = tonumber(ARGV[4]) or math.min(60000, 25 * 2 ^ math.min(holds, 12))
-    redis.call('HSET', throttle, 'holds', holds, 'hold', text(now + hold_ms * 1000))
-    redis.call('PEXPIRE', throttle, THROTTLE_MS + hold_ms)
-    -- One alone is a request that was late on its way, and crowded a second that was not its own.
-    -- Twenty good answers are assumed before the first, or it alone would stop an idle account.
-    local share = limited / (answers + 20)
-    if share > 0.015 then
-      local rate = current_rate(allowed, now)
-      redis.call('HSET', throttle, 'rate', math.max(allowed / 100, rate * (1 - math.max(share, 0.03))),
-        'at', text(now), 'ceiling', rate, 'cut', text(now))
-    end
+if news then
+  local holds = (tonumber(counts[5]) or 0) + 1
+  local hold_ms = tonumber(ARGV[4]) or math.min(60000, 25 * 2 ^ math.min(holds, 12))
+  redis.call('HSET', throttle, 'objected', text(now), 'holds', holds, 'hold', text(now + hold_ms * 1000))
+  redis.call('PEXPIRE', throttle, THROTTLE_MS + hold_ms)
+  -- One alone is a request that was late on its way, and crowded a second that was not its own.
+  local share = limited / math.max(answers, 60)
+  if share > 0.02 then
+    local rate = current_rate(allowed, now)
+    redis.call('HSET', throttle, 'rate', math.max(allowed / 100, rate * (1 - math.max(share, 0.03))),
+      'at', text(now), 'ceiling', rate, 'cut', text(now))
   end
 elseif kind == 'server' then
   -- Open, the circuit lets one probe delivery through at a time, at growing intervals.
