@@ -28,7 +28,7 @@ up: $(RUNTIME) ## Run an embedded Redis and a worker in this terminal, until Ctr
 	@$(BIN)/courier up $(ARGS)
 
 test: $(DEV) ## Run the tests, or some: make test ARGS=tests/unit
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 $(ARGS)
 
 lint: $(DEV) ## Check style, format and the import rule
 	@$(BIN)/ruff check

@@ -62,6 +62,8 @@ def command(
     with reaching_redis(settings) as client:
         outcomes = Outcomes(client, Keys(name))
         if job_ids:
+            if email is not None:
+                raise click.UsageError("give --job or --email, not both")
             found: Iterable[Outcome | None] = map(outcomes.get, job_ids)
         elif email is not None:
             found = outcomes.of_email(normalized_email(email))

@@ -87,7 +87,10 @@ def _redis(settings: Settings, data_dir: Path, running: ExitStack) -> str:
     try:
         client.ping()
         waiting = any(
-            client.exists(keys.inbox, keys.prefix + "due:live", keys.prefix + "due:bulk")
+            client.exists(
+                keys.inbox,
+                *(keys.prefix + name for name in ("due:live", "due:bulk", "inflight")),
+            )
             for keys in map(Keys, settings.accounts)
         )
     except redis.AuthenticationError:

@@ -122,9 +122,9 @@ class Outcomes:
 
     def get(self, job_id: str) -> Outcome | None:
         """What is known of a job; None if nothing is (or no more, after the retention)."""
-        pipeline = self._client.pipeline(transaction=False)
+        # At one moment: a job is in one of the two, and goes to and fro.
+        pipeline = self._client.pipeline(transaction=True)
         pipeline.hexists(self._keys.inbox, job_id)
-        # After the inbox: a job that is accepted between the two is found here.
         pipeline.hgetall(self._keys.outcome(job_id))
         waiting, fields = pipeline.execute()
         if fields:
@@ -152,11 +152,16 @@ class Outcomes:
         oldest = f"{(self.now() - since).timestamp() * 1000:.0f}" if since is not None else "-"
         newest = "+"
         found: list[Outcome] = []
+        seen: set[str] = set()
         while len(found) < limit:
             entries = self._client.xrevrange(
                 self._keys.outcomes, max=newest, min=oldest, count=_PAGE
             )
-            found += self._all(_wanted(entries, statuses))
+            # A replayed job is in the stream more than once, and may stand otherwise by now.
+            for outcome in self._all(_wanted(entries, statuses)):
+                if outcome.job_id not in seen and (not statuses or outcome.status in statuses):
+                    seen.add(outcome.job_id)
+                    found.append(outcome)
             if len(entries) < _PAGE:
                 break
             newest = f"({entries[-1][0]}"

@@ -82,6 +82,8 @@ class PendingJob:
     """How many of them were answered with 2xx, but without its values, each after its time."""
     unconfirmed_until_us: int = 0
     """When the waiting time for its values to show is over."""
+    sent_us: int = 0
+    """When the last of them was claimed."""
     failing_since_us: int | None = None
     """When the server began to fail on it without a break; None if it did not the last time."""
 
@@ -312,5 +314,6 @@ def _pending(job_id: str, fields: dict[str, str]) -> PendingJob:
         unmatched_until_us=int(fields.get("unmatched_until", 0)),
         unconfirmed=int(fields.get("unconfirmed", 0)),
         unconfirmed_until_us=int(fields.get("unconfirmed_until", 0)),
+        sent_us=int(fields.get("sent", 0)),
         failing_since_us=int(since) if since else None,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.settings import Confirm, Settings
+from ..jobs.errors import InvalidJob
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import REPLAYABLE, Status
 from ..jobs.schema import dump_wire
@@ -19,6 +20,8 @@ from .verdicts import Kind, Verdict
 
 BACKOFF_BASE_S = 1
 BACKOFF_CAP_S = 600
+LONGEST_BREAK_S = 3 * BACKOFF_CAP_S
+"""A run of failures has no longer break between two attempts, or it is no run."""
 MAX_SHOWN = 300
 """Characters of a message, or of a customer's id, that an outcome keeps."""
 
@@ -157,6 +160,8 @@ def _again(
     results = []
     for job in claim.jobs:
         since_us = job.failing_since_us or claim.now_us
+        if job.sent_us and claim.now_us - job.sent_us > LONGEST_BREAK_S * 1_000_000:
+            since_us = claim.now_us  # paused or stopped meanwhile: that is no failing
         fields = _attempt(verdict, claim, job) | {"failing_since": since_us}
         given_up = (claim.now_us - since_us) / 1e6 >= policy.give_up_after_s
         results.append(_result(claim, job, "failed" if given_up else "pending", fields))
@@ -185,22 +190,25 @@ def _result(
     claim: Claim, job: PendingJob, status: Status, fields: dict[str, str | int]
 ) -> JobResult:
     if status in REPLAYABLE:
-        fields = fields | {"document": _document(claim, job)}
+        fields = fields | _document(claim, job)
     return JobResult(job_id=job.job_id, status=status, fields=fields)
 
 
-def _document(claim: Claim, job: PendingJob) -> str:
+def _document(claim: Claim, job: PendingJob) -> dict[str, str | int]:
     """The job as it may be asked for again: what was not superseded of it."""
     mine = [value for value in claim.values if value.job_id == job.job_id]
-    return dump_wire(
-        AttributeJob(
-            job_id=job.job_id,
-            email=claim.email,
-            attributes=tuple(value.attribute for value in mine),
-            occurred_at=mine[0].occurred_at,
-            lane=job.lane,
-        )
+    again = AttributeJob(
+        job_id=job.job_id,
+        email=claim.email,
+        attributes=tuple(value.attribute for value in mine),
+        occurred_at=mine[0].occurred_at,
+        lane=job.lane,
     )
+    try:
+        return {"document": dump_wire(again)}
+    except InvalidJob:
+        # Another language's shorter spelling of it was just within the size limit; ours is not.
+        return {}
 
 
 def _attempt(verdict: Verdict, claim: Claim, job: PendingJob) -> dict[str, str | int]:

@@ -81,8 +81,8 @@ def judge(answer: Answer | NoAnswer) -> Verdict:
     message = _message(document)
     if answer.status == 503 and message and "connection" in message.lower():
         kind = Kind.PACE  # "more than 20 parallel connections", or plain unavailability
-    if kind is Kind.UNMATCHED and document is None and answer.body.strip():
-        kind = Kind.SERVER  # a page: the URL is wrong, and that says nothing of the email
+    if answer.status in (403, 404) and document is None and answer.body.strip():
+        kind = Kind.SERVER  # a page of a proxy or a wrong URL: no word on the account or the email
     return Verdict(
         kind=kind,
         http_status=answer.status,

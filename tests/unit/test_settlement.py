@@ -322,6 +322,22 @@ class TestServerFailures:
         job = PendingJob(job_id=A, failing_since_us=NOW_US - round(after_s * 1e6))
         assert only(settle(FAILED, claim(job), POLICY)).status == status
 
+    def test_have_no_long_break_between_them(self) -> None:
+        """A day that the account was paused, or no worker ran, is no day of failures."""
+        day_us, hour_us = 86_400_000_000, 3_600_000_000
+        job = PendingJob(job_id=A, failing_since_us=NOW_US - day_us, sent_us=NOW_US - hour_us)
+        result = only(settle(FAILED, claim(job), POLICY))
+        assert result.status == "pending"
+        assert result.fields["failing_since"] == NOW_US
+
+    def test_that_end_a_job_too_long_to_be_written_again_end_it_all_the_same(self) -> None:
+        """Another language may write shorter than we do, up to the limit."""
+        values = tuple(value(f"k{n}", "x" * 255) for n in range(250))
+        job = PendingJob(job_id=A, failing_since_us=NOW_US - 86_400_000_000)
+        result = only(settle(FAILED, claim(job, values=values), POLICY))
+        assert result.status == "failed"
+        assert "document" not in result.fields
+
     def test_are_given_up_job_by_job(self) -> None:
         day_us = 86_400_000_000
         jobs = PendingJob(job_id=A, failing_since_us=NOW_US - day_us), PendingJob(job_id=B)

@@ -1,7 +1,7 @@
 -- claim: what is to be sent for an email now. After it, the values count as in flight.
 -- ARGV: mailbox, token, milliseconds of a lease, seconds of retention, requests a second allowed
 -- Answers nothing when the lease is not valid, nothing is left to send, or the account was paused or
--- held since the slot was taken; milliseconds to wait when claims crowd, as they do after a machine
+-- held, or its circuit opened, since the slot was taken; milliseconds to wait when claims crowd, as they do after a machine
 -- was stalled: as many as are allowed in the last second, or one right before; else
 -- { now in microseconds, email, failures so far,
 --   { key, version and payload, ... }, { job id, { field, value, ... of its outcome }, ... },
@@ -13,7 +13,9 @@ if redis.call('HGET', key('leases'), mailbox) ~= token then
 end
 
 local hold = tonumber(redis.call('HGET', key('throttle'), 'hold') or 0)
-if hold > now or redis.call('EXISTS', key('pause')) == 1 then
+local circuit = redis.call('HMGET', key('circuit'), 'opened', 'next')
+local open = circuit[1] and tonumber(circuit[2]) > now -- a probe is released after that
+if open or hold > now or redis.call('EXISTS', key('pause')) == 1 then
   give_back(mailbox, now)
   return nil
 end
@@ -21,7 +23,7 @@ local in_a_second = math.floor(tonumber(ARGV[5]))
 if in_a_second > 0 then
   local first = tonumber(redis.call('LINDEX', key('sent'), in_a_second - 1) or 0)
   local last = tonumber(redis.call('LINDEX', key('sent'), 0) or 0)
-  local from = math.max(first + 1000000, last + 0.8 * 1000000 / ARGV[5])
+  local from = math.max(first + in_a_second * 1000000 / ARGV[5], last + 800000 / ARGV[5])
   if from > now then
     return math.ceil((from - now) / 1000)
   end

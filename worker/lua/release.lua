@@ -22,6 +22,11 @@ if circuit[1] then
   free = math.min(free, 1 - redis.call('ZCARD', key('inflight')))
   not_before = math.max(not_before, tonumber(circuit[2]))
 end
+-- No more than can have a slot soon: the others would lose their place in the lane.
+local rate = tonumber(redis.call('HGET', key('throttle'), 'rate') or 0)
+if rate > 0 then
+  free = math.min(free, math.max(1, math.floor((now - not_before) * rate / 1000000) + 1))
+end
 local held = not_before > now
 local paused = redis.call('EXISTS', key('pause')) == 1
 if held or paused then

@@ -4,6 +4,9 @@
 local outcome = key('outcome:' .. ARGV[1])
 local found = redis.call('HMGET', outcome, 'status', 'document', 'mailbox')
 local replayable = { failed = true, unmatched = true, unconfirmed = true, refused = true }
+if not found[1] and redis.call('HEXISTS', key('inbox'), ARGV[1]) == 1 then
+  return 1 -- it was put back by this same call, whose answer was lost
+end
 if not found[1] or not replayable[found[1]] or not found[2] then
   return 0
 end

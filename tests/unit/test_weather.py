@@ -1,0 +1,141 @@
+"""What holds an account back, at the level of the scripts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import redis
+
+from attribute_courier.jobs.attributes import Attribute
+from attribute_courier.jobs.ids import new_job_id
+from attribute_courier.jobs.job import AttributeJob
+from attribute_courier.jobs.keys import Keys
+from attribute_courier.jobs.outcome import Outcomes
+from attribute_courier.worker.mailboxes import Claim, JobResult, Lease, Mailboxes, Settlement
+from attribute_courier.worker.replay import Replay
+from attribute_courier.worker.verdicts import Kind, Verdict
+from attribute_courier.worker.weather import CIRCUIT_OPENS_AT, Weather
+
+KEYS = Keys("default")
+
+
+class Account:
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self.boxes = Mailboxes(client, KEYS, lease_s=60, retention_s=1000)
+        self.weather = Weather(client, KEYS, rate_limit=1000, probe_delays_s=(60, 120))
+        self.outcomes = Outcomes(client, KEYS)
+
+    def leases(self, count: int) -> list[Lease]:
+        for n in range(count):
+            job = AttributeJob(
+                job_id=new_job_id(),
+                email=f"{n}@example.com",
+                attributes=(Attribute.of("Integer", n, key="n"),),
+                occurred_at=self.outcomes.now(),
+            )
+            assert self.boxes.stage(job) == "staged"
+        return self.boxes.release(max_parallel=count)[0]
+
+    def claim(self, lease: Lease) -> Claim:
+        claim = self.boxes.claim(lease.mailbox_id, lease.token)
+        assert isinstance(claim, Claim)
+        return claim
+
+    def observe(self, kind: Kind, retry_after_s: float | None = None) -> bool:
+        verdict = Verdict(kind=kind, http_status=1, retry_after_s=retry_after_s)
+        now = self.outcomes.now().timestamp() * 1e6
+        return self.weather.observe(verdict, claimed_us=int(now), reason="why")
+
+    def end(self, claim: Claim, status: str) -> None:
+        document = json.dumps({"v": 1})
+        results = tuple(
+            JobResult(job_id=job.job_id, status=status, fields={"document": document})  # type: ignore[arg-type]
+            for job in claim.jobs
+        )
+        assert self.boxes.settle(claim, Settlement(jobs=results))
+
+
+@pytest.fixture
+def account(client: redis.Redis) -> Account:
+    return Account(client)
+
+
+@pytest.mark.parametrize("kind", [Kind.ACCOUNT, Kind.PACE])
+def test_what_is_leased_when_the_account_is_held_goes_back(account: Account, kind: Kind) -> None:
+    first, second = account.leases(2)
+    account.claim(first)
+    account.observe(kind, retry_after_s=30)
+    assert account.boxes.claim(second.mailbox_id, second.token) is None
+    assert account.weather.fare().live.due == 1
+    assert account.boxes.release(max_parallel=20)[0] == []
+
+
+def test_leases_do_not_run_past_a_circuit_that_opens(account: Account) -> None:
+    """Else each of them counts as a probe that failed, and the next one is a minute away."""
+    leases = account.leases(CIRCUIT_OPENS_AT + 5)
+    for lease in leases[:CIRCUIT_OPENS_AT]:
+        account.claim(lease)
+        account.observe(Kind.SERVER)
+    late = leases[CIRCUIT_OPENS_AT]
+    assert account.boxes.claim(late.mailbox_id, late.token) is None
+    circuit = account.weather.fare().circuit
+    assert circuit is not None
+    assert (circuit.next_probe_at - circuit.opened_at).total_seconds() < 1.5
+    account.observe(Kind.TAKEN)
+    assert account.weather.fare().circuit is None
+
+
+def test_a_pause_is_told_once(account: Account) -> None:
+    assert account.observe(Kind.ACCOUNT)
+    assert not account.observe(Kind.ACCOUNT)
+
+
+def test_one_caller_probes(account: Account) -> None:
+    account.observe(Kind.ACCOUNT)
+    assert not account.weather.probe_is_due(), "not yet"
+    account.client.hset(KEYS.prefix + "pause", "probe", 1)
+    assert account.weather.probe_is_due()
+    assert not account.weather.probe_is_due()
+
+
+def test_only_an_operator_ends_an_operators_pause(account: Account) -> None:
+    account.weather.pause("moving house")
+    assert not account.weather.resume_after_probe()
+    assert not account.weather.probe_is_due()
+    assert account.weather.fare().state == "paused"
+    assert account.weather.resume()
+    assert account.weather.fare().state == "running"
+
+
+def test_resume_tells_whether_anything_was_held(account: Account) -> None:
+    assert not account.weather.resume()
+    account.observe(Kind.SERVER)
+    assert not account.weather.resume(), "one failure holds nothing"
+    account.observe(Kind.PACE, retry_after_s=30)
+    assert account.weather.fare().state == "held"
+    assert account.weather.resume()
+    assert account.weather.fare().state == "running"
+
+
+def test_a_429_of_the_same_crowd_counts_for_nothing(account: Account) -> None:
+    now = int(account.outcomes.now().timestamp() * 1e6)
+    verdict = Verdict(kind=Kind.PACE, http_status=429)
+    for _ in range(20):
+        account.weather.observe(verdict, claimed_us=now, reason="")
+    assert account.weather.fare().rate == 1000
+
+
+def test_a_replayed_job_is_listed_once_and_as_it_stands_now(account: Account) -> None:
+    (lease,) = account.leases(1)
+    claim = account.claim(lease)
+    job_id = claim.jobs[0].job_id
+    account.end(claim, "failed")
+    replay = Replay(account.client, KEYS)
+    assert replay.job(job_id)
+    assert replay.job(job_id), "the same call again, whose answer was lost"
+    assert account.outcomes.recent(statuses=("failed",)) == []
+    assert account.boxes.reject(job_id, "a later end")
+    assert [each.status for each in account.outcomes.recent()] == ["invalid"]
+    assert not replay.job(job_id), "nor is that one replayed"
