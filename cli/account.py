@@ -31,10 +31,7 @@ def reaching_redis(settings: Settings) -> Iterator[redis.Redis]:
     try:
         yield connect_briefly(settings)
     except redis.RedisError as error:
-        raise NotReachable(
-            f"Redis at {settings.redis_address} does not answer ({type(error).__name__}); "
-            "check COURIER_REDIS_URL"
-        ) from error
+        raise NotReachable(settings.redis_is_silent(error)) from error
 
 
 @contextmanager

@@ -80,6 +80,13 @@ class Settings:
             names = " or ".join(reversed(_key_variables(account, self.default_account)))
             raise SettingsError(f"no API key for the account {account!r}: set {names}") from None
 
+    def redis_is_silent(self, error: Exception) -> str:
+        """What to tell when Redis does not answer, and what to do."""
+        return (
+            f"Redis at {self.redis_address} does not answer "
+            f"({type(error).__name__}); check COURIER_REDIS_URL"
+        )
+
     @property
     def redis_address(self) -> str:
         """The Redis URL without its password, for people."""

@@ -52,6 +52,11 @@ class AttributeJob:
         return mailbox_id_of(self.email)
 
 
+def time_of(microseconds: int) -> datetime:
+    """The time so many microseconds after the epoch, in UTC; Redis holds times so."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
 def normalized_email(email: str) -> str:
     """An email's identity: trimmed, its domain in lower case, the part before "@" as given."""
     local, at, domain = email.strip().rpartition("@")

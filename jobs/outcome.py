@@ -6,12 +6,12 @@ import json
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 import redis
 
-from .job import mailbox_id_of, redacted_email
+from .job import mailbox_id_of, redacted_email, time_of
 from .keys import Keys
 
 Status = Literal[
@@ -30,7 +30,6 @@ REPLAYABLE: tuple[Status, ...] = ("failed", "unmatched", "unconfirmed", "refused
 """Ends after which a job's values are kept, so that it can be sent again."""
 SUCCESSES: frozenset[Status] = frozenset({"delivered", "superseded", "unchanged"})
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGE = 500
 
 
@@ -189,7 +188,7 @@ class Outcomes:
     def now(self) -> datetime:
         """Redis's time."""
         seconds, microseconds = self._client.time()
-        return _EPOCH + timedelta(seconds=int(seconds), microseconds=int(microseconds))
+        return time_of(int(seconds) * 1_000_000 + int(microseconds))
 
     def _all(self, job_ids: list[str]) -> list[Outcome]:
         pipeline = self._client.pipeline(transaction=False)
@@ -223,7 +222,7 @@ class Outcomes:
 
 
 def _time(microseconds: str | None) -> datetime | None:
-    return _EPOCH + timedelta(microseconds=int(microseconds)) if microseconds else None
+    return time_of(int(microseconds)) if microseconds else None
 
 
 def _wanted(entries: list[Any], statuses: Collection[Status]) -> list[str]:

@@ -138,7 +138,7 @@ class Producer:
                 args=[job.job_id, dump_wire(job), idem, self.settings.retention_s],
             )
         except redis.RedisError as error:
-            raise NotEnqueued(self._unreachable(error)) from error
+            raise NotEnqueued(self.settings.redis_is_silent(error)) from error
         duplicate = answers_for_it != job.job_id
         if not duplicate and time.monotonic() < deadline:
             self._announce(keys.account, job)
@@ -176,7 +176,7 @@ class Producer:
         try:
             yield Outcomes(self._redis, self._keys(account))
         except redis.RedisError as error:
-            raise NotReachable(self._unreachable(error)) from error
+            raise NotReachable(self.settings.redis_is_silent(error)) from error
 
     @cached_property
     def celery(self) -> CourierCelery:
@@ -220,12 +220,6 @@ class Producer:
     @cached_property
     def _redis(self) -> redis.Redis:
         return connect_briefly(self.settings)
-
-    def _unreachable(self, error: redis.RedisError) -> str:
-        return (
-            f"Redis at {self.settings.redis_address} does not answer "
-            f"({type(error).__name__}); check COURIER_REDIS_URL"
-        )
 
 
 def _job(

@@ -12,14 +12,14 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import redis
 
 from ..config.scripts import load_script
 from ..jobs.attributes import Attribute, AttributeType
-from ..jobs.job import EPOCH, VERSION_LENGTH, AttributeJob, Lane
+from ..jobs.job import VERSION_LENGTH, AttributeJob, Lane, time_of
 from ..jobs.keys import Keys
 from ..jobs.outcome import Status
 
@@ -57,7 +57,7 @@ class Value:
     @property
     def occurred_at(self) -> datetime:
         """When it became true."""
-        return EPOCH + timedelta(microseconds=int(self.version[:16]))
+        return time_of(int(self.version[:16]))
 
     @property
     def digest(self) -> str:

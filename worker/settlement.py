@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ..config.settings import Confirm, Settings
 from ..jobs.errors import InvalidJob
@@ -81,13 +81,8 @@ def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
         tries, wait_s = _wait(
             job.unconfirmed, job.unconfirmed_until_us, claim.now_us, policy.unconfirmed_delays_s
         )
-        fields["unconfirmed"] = tries
-        if wait_s is None:
-            results.append(_result(claim, job, "unconfirmed", fields))
-        else:
-            fields["unconfirmed_until"] = claim.now_us + round(wait_s * 1e6)
-            results.append(_result(claim, job, "pending", fields))
-            delays.append(wait_s)
+        results.append(_waiting(claim, job, "unconfirmed", fields, tries, wait_s))
+        delays += [wait_s] if wait_s is not None else []
     return Settlement(
         jobs=tuple(results),
         taken=_keys(claim),
@@ -114,13 +109,8 @@ def _wait_for_customer(verdict: Verdict, claim: Claim, policy: Policy) -> Settle
         tries, wait_s = _wait(
             job.unmatched, job.unmatched_until_us, claim.now_us, policy.unmatched_delays_s
         )
-        fields["unmatched"] = tries
-        if wait_s is None:
-            results.append(_result(claim, job, "unmatched", fields))
-        else:
-            fields["unmatched_until"] = claim.now_us + round(wait_s * 1e6)
-            results.append(_result(claim, job, "pending", fields))
-            delays.append(wait_s)
+        results.append(_waiting(claim, job, "unmatched", fields, tries, wait_s))
+        delays += [wait_s] if wait_s is not None else []
     return Settlement(jobs=tuple(results), retry_s=min(delays, default=0))
 
 
@@ -135,6 +125,22 @@ def _wait(
     if now_us < until_us:
         return tries, (until_us - now_us) / 1e6
     return tries + 1, delays_s[tries] if tries < len(delays_s) else None
+
+
+def _waiting(
+    claim: Claim,
+    job: PendingJob,
+    status: Literal["unconfirmed", "unmatched"],
+    fields: dict[str, str | int],
+    tries: int,
+    wait_s: float | None,
+) -> JobResult:
+    """The job waits, or ends so; its tries are counted in the field of that name."""
+    fields = fields | {status: tries}
+    if wait_s is None:
+        return _result(claim, job, status, fields)
+    until_us = claim.now_us + round(wait_s * 1e6)
+    return _result(claim, job, "pending", fields | {f"{status}_until": until_us})
 
 
 def _refused(verdict: Verdict, claim: Claim) -> Settlement:

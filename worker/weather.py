@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import redis
 
 from ..config.scripts import load_script
+from ..jobs.job import time_of
 from ..jobs.keys import Keys
 from ..jobs.outcome import STATUSES, Status
 from .mailboxes import pairs
@@ -19,7 +20,6 @@ CIRCUIT_OPENS_AT = 10
 """Failures of the server in a row, over all emails, that open the circuit."""
 
 _PACKAGE = "attribute_courier.worker.lua"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +198,8 @@ def _pause(fields: dict[str, str]) -> Pause:
     return Pause(
         by="operator" if fields["by"] == "operator" else "account",
         reason=fields["reason"],
-        since=_time(fields["since"]),
-        next_probe_at=_time(fields["probe"]) if "probe" in fields else None,
+        since=time_of(int(fields["since"])),
+        next_probe_at=time_of(int(fields["probe"])) if "probe" in fields else None,
     )
 
 
@@ -208,14 +208,10 @@ def _circuit(fields: dict[str, str]) -> Circuit | None:
         return None
     return Circuit(
         reason=fields["reason"],
-        opened_at=_time(fields["opened"]),
-        next_probe_at=_time(fields["next"]),
+        opened_at=time_of(int(fields["opened"])),
+        next_probe_at=time_of(int(fields["next"])),
     )
 
 
 def _age_s(now_us: int, then_us: float) -> float:
     return max(0.0, (now_us - then_us) / 1e6)
-
-
-def _time(microseconds: str) -> datetime:
-    return _EPOCH + timedelta(microseconds=int(microseconds))

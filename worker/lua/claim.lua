@@ -1,8 +1,9 @@
 -- claim: what is to be sent for an email now. After it, the values count as in flight.
 -- ARGV: mailbox, token, milliseconds of a lease, seconds of retention, requests a second allowed
 -- Answers nothing when the lease is not valid, nothing is left to send, or the account was paused or
--- held, or its circuit opened, since the slot was taken; milliseconds to wait when claims crowd, as they do after a machine
--- was stalled: as many as are allowed in the last second, or one right before; else
+-- held, or its circuit opened, since the slot was taken; milliseconds to wait when claims crowd, as
+-- they do after a machine was stalled: as many as are allowed in the last second, or one right
+-- before; else
 -- { now in microseconds, email, failures so far,
 --   { key, version and payload, ... }, { job id, { field, value, ... of its outcome }, ... },
 --   ids of the jobs that turned out to be superseded }
