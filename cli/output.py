@@ -63,9 +63,9 @@ def outcome_row(outcome: Outcome) -> dict[str, str]:
     when = outcome.settled_at or outcome.accepted_at
     customers = [customer.external_id or customer.uuid or "?" for customer in outcome.customers]
     again = outcome.next_attempt_at
-    why = outcome.message or ""
+    why = [outcome.message, outcome.warning]
     if again:
-        why = f"{why + '; ' if why else ''}next attempt at {again:%Y-%m-%d %H:%M:%S} UTC"
+        why.append(f"next attempt at {again:%Y-%m-%d %H:%M:%S} UTC")
     return {
         "when": f"{when:%Y-%m-%d %H:%M:%S}" if when else "",
         "email": outcome.email or "",
@@ -74,7 +74,7 @@ def outcome_row(outcome: Outcome) -> dict[str, str]:
         "attempts": str(outcome.attempts),
         "customers": ", ".join(customers),
         "job": outcome.job_id,
-        "why": why,
+        "why": "; ".join(filter(None, why)),
     }
 
 

@@ -14,7 +14,7 @@ from kombu import Queue
 from .settings import Settings
 
 ACCEPT_TASK = "attribute_courier.accept"
-"""Task name; arguments: account, list of job ids."""
+"""Task name; arguments: account and, for a single live job, its id, which is the task's, too."""
 ACCEPT_QUEUE = "accept"
 DELIVER_TASK = "attribute_courier.deliver"
 """Task name; arguments: account, mailbox id, lease token."""

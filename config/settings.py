@@ -61,6 +61,10 @@ class Settings:
     """Seconds before each ping of an account with a faulty key or plan; the last one repeats."""
     give_up_after_s: float
     """Seconds of server failures after which a job is `failed`."""
+    bulk_share: float
+    """Share of the requests that bulk jobs get while live ones wait, too."""
+    strict_types: bool
+    """Whether a job that uses another type for a key than before is invalid."""
     concurrency: int
     """Threads of one worker process."""
     flower_basic_auth: Secret | None = None
@@ -128,6 +132,10 @@ def load_settings() -> Settings:
             unconfirmed_delays_s=_delays(env, "COURIER_UNCONFIRMED_DELAYS", (60,)),
             probe_delays_s=_delays(env, "COURIER_PROBE_DELAYS", (60, 120, 240, 480, 900)),
             give_up_after_s=_seconds(env, "COURIER_GIVE_UP_AFTER", 86_400, at_least=1),
+            bulk_share=_read(
+                env.float, "COURIER_BULK_SHARE", 0.1, validate=validate.Range(0.01, 0.9)
+            ),
+            strict_types=_read(env.bool, "COURIER_STRICT_TYPES", False),
             # Enough for all the requests that the accounts allow, and four to accept jobs.
             concurrency=_read(
                 env.int,

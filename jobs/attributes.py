@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
+from math import isfinite
 
 from .errors import FieldError, InvalidJob
 
 Scalar = str | int | float | bool
 """A value as JSON carries it."""
 
+MAX_ATTRIBUTES = 250
+"""Attributes of one job: far above any real customer's, and one POST must carry them."""
 MAX_CHARACTERS = 255
 """The longest text (ChartMogul reference: String); numbers written out keep to it too."""
 
@@ -128,6 +131,70 @@ def _from_mapping(attributes: Mapping[object, object]) -> list[object]:
     return documents
 
 
+def right_attributes(attributes: object, source: str | None = None) -> tuple[Attribute, ...]:
+    """What `attributes_from` accepts, as attributes: the quick way, for what is right.
+
+    It may refuse what the schema accepts, never the other way round: what is refused here is for
+    the schema to judge.
+
+    Raises:
+        InvalidJob: something is wrong or unusual. It does not say what.
+    """
+    if isinstance(attributes, Mapping):
+        found = [_right_pair(key, value, source) for key, value in attributes.items()]
+    elif isinstance(attributes, list | tuple):
+        found = [
+            _right_document(each.as_dict() if isinstance(each, Attribute) else each, source)
+            for each in attributes
+        ]
+    else:
+        raise _unusual()
+    return _right_list(found)
+
+
+def right_documents(documents: list[object] | tuple[object, ...]) -> tuple[Attribute, ...]:
+    """The `attributes` of a job document, as `right_attributes` does it."""
+    return _right_list([_right_document(document, None) for document in documents])
+
+
+def _right_list(attributes: list[Attribute]) -> tuple[Attribute, ...]:
+    keys = {attribute.key for attribute in attributes}
+    if not 1 <= len(keys) == len(attributes) <= MAX_ATTRIBUTES:
+        raise _unusual()
+    return tuple(attributes)
+
+
+def _right_pair(key: object, value: object, source: str | None) -> Attribute:
+    if isinstance(value, Attribute):
+        return _right_document({**value.as_dict(), "key": key}, source)
+    type_ = _inferred_type(value)
+    return Attribute(
+        type=type_,
+        key=attribute_key(key),
+        value=canonical(type_, value),
+        source=None if source is None else text(source),
+    )
+
+
+def _right_document(document: object, source: str | None) -> Attribute:
+    if type(document) is not dict or not document.keys() <= _FIELDS:
+        raise _unusual()
+    type_ = attribute_type(document.get("type"))
+    own = document.get("source")
+    if own is None:
+        own = source
+    return Attribute(
+        type=type_,
+        key=attribute_key(document.get("key")),
+        value=canonical(type_, document.get("value")),
+        source=None if own is None else text(own),
+    )
+
+
+def _unusual() -> InvalidJob:
+    return _invalid("is wrong, or of an unusual form")
+
+
 def infer(value: object) -> tuple[AttributeType, Scalar]:
     """The type that a plain Python value stands for, and the value in its canonical form.
 
@@ -142,6 +209,8 @@ def infer(value: object) -> tuple[AttributeType, Scalar]:
 
 
 def _inferred_type(value: object) -> AttributeType:
+    if found := _TYPE_OF.get(type(value)):
+        return found
     match _plain(value):
         case str():
             return AttributeType.String
@@ -280,12 +349,14 @@ def _integer(value: object) -> int:
 
 def _decimal(value: object) -> float | str:
     """A float where it says exactly what was given, else the digits as text."""
+    if type(value) is float and isfinite(value):
+        return value + 0.0  # -0.0 becomes 0.0
     exact = _exact(value)
     if not exact.is_finite():
         raise _invalid("a Decimal is a finite number; this is NaN or infinite")
     nearest = float(exact)
     if Decimal(repr(nearest)) == exact:
-        return nearest + 0.0  # -0.0 becomes 0.0
+        return nearest + 0.0
     # Before it is written out: 1E+999999999 is ten characters, and a billion digits.
     digits = ""
     if abs(exact.adjusted()) <= MAX_CHARACTERS:
@@ -351,6 +422,16 @@ def _invalid(message: str) -> InvalidJob:
     return InvalidJob([FieldError(path="value", message=message)])
 
 
+_FIELDS = {"type", "key", "value", "source"}
+_TYPE_OF: dict[type, AttributeType] = {
+    str: AttributeType.String,
+    bool: AttributeType.Boolean,
+    int: AttributeType.Integer,
+    float: AttributeType.Decimal,
+    Decimal: AttributeType.Decimal,
+    datetime: AttributeType.Timestamp,
+    date: AttributeType.Timestamp,
+}
 _TYPES: dict[str, AttributeType] = {member.value: member for member in AttributeType}
 _LEAST_INTEGER = -int("9" * (MAX_CHARACTERS - 1))
 _GREATEST_INTEGER = int("9" * MAX_CHARACTERS)

@@ -37,6 +37,8 @@ class AttributeJob:
     """When the values became true: UTC, to the microsecond. The newest job of a key wins."""
     lane: Lane = "live"
     """Live jobs are released before bulk ones."""
+    only_changed: bool = False
+    """Whether values that were last confirmed as delivered are not sent again."""
     idempotency_key: str | None = field(default=None, repr=False)
     """Jobs of an account that share it are one job."""
 

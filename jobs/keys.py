@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from .job import Lane
+
 
 class Keys:
     """The keys of one account.
@@ -16,11 +18,17 @@ class Keys:
         self.account = account
         self.prefix = f"courier:{{{account}}}:"
         self.inbox = self.prefix + "inbox"
-        self.inbox_since = self.prefix + "inbox:since"
+        self.types = self.prefix + "types"
         self.outcomes = self.prefix + "outcomes"
+
+    def inbox_lane(self, lane: Lane) -> str:
+        return f"{self.prefix}inbox:{lane}"
 
     def outcome(self, job_id: str) -> str:
         return f"{self.prefix}outcome:{job_id}"
+
+    def mailbox(self, mailbox_id: str) -> str:
+        return f"{self.prefix}mailbox:{mailbox_id}"
 
     def history(self, mailbox_id: str) -> str:
         return f"{self.prefix}outcomes:{mailbox_id}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
 
 import redis
 
-from .job import mailbox_id_of, redacted_email, time_of
+from .job import VERSION_LENGTH, mailbox_id_of, redacted_email, time_of
 from .keys import Keys
 
 Status = Literal[
@@ -59,6 +59,8 @@ class Outcome:
     """Of the last answer."""
     message: str | None = None
     """Why, in words; without the email and the values."""
+    warning: str | None = None
+    """What is strange about the job: keys that had another type before."""
     customers: tuple[Customer, ...] = ()
     """Who has the job's email, by the last answer."""
     occurred_at: datetime | None = None
@@ -132,10 +134,33 @@ class Outcomes:
             return Outcome(job_id=job_id, account=self._keys.account, status="pending")
         return None
 
+    def statuses(self, job_ids: Sequence[str]) -> list[Status | None]:
+        """Of each job, where it stands, in one round trip; None if nothing is known of it."""
+        pipeline = self._client.pipeline(transaction=True)  # for the reason that `get` has
+        for job_id in job_ids:
+            pipeline.hexists(self._keys.inbox, job_id)
+            pipeline.hmget(self._keys.outcome(job_id), "status", "accepted")
+        answers = pipeline.execute() if job_ids else []
+        found: list[Status | None] = []
+        for waiting, (status, accepted) in zip(answers[::2], answers[1::2], strict=True):
+            if status in STATUSES:
+                found.append(status)
+            else:
+                found.append("pending" if waiting or accepted else None)
+        return found
+
     def of_email(self, email: str, *, limit: int = 100) -> list[Outcome]:
-        """The email's jobs that are remembered, newest first (at most 100 are)."""
-        history = self._keys.history(mailbox_id_of(email))
-        return self._all(self._client.lrange(history, 0, limit - 1))
+        """The email's jobs, newest first: those that wait, and of the others at most 100."""
+        mailbox_id = mailbox_id_of(email)
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.hgetall(self._keys.mailbox(mailbox_id))
+        pipeline.lrange(self._keys.history(mailbox_id), 0, -1)
+        mailbox, ended = pipeline.execute()
+        waiting = [entry[16:VERSION_LENGTH] for field, entry in mailbox.items() if field[0] == "#"]
+        found = self._all(list(dict.fromkeys(waiting + ended)))
+        oldest = datetime.min.replace(tzinfo=UTC)
+        found.sort(key=lambda outcome: outcome.accepted_at or oldest, reverse=True)
+        return found[:limit]
 
     def recent(
         self,
@@ -209,6 +234,7 @@ class Outcomes:
             attempts=int(fields.get("attempts", 0)),
             http_status=int(fields["http_status"]) if fields.get("http_status") else None,
             message=fields.get("message") or None,
+            warning=fields.get("warning"),
             customers=tuple(
                 Customer(uuid=uuid, external_id=external_id)
                 for uuid, external_id in json.loads(fields.get("customers", "[]"))

@@ -10,28 +10,35 @@ from ..jobs.errors import (
     NotReachable,
 )
 from ..jobs.outcome import Customer, Outcome
+from .bulk import Batch, Bulk, Item, Rejected
 from .producer import (
     Producer,
     Receipt,
     add_attributes,
     add_attributes_async,
+    add_many,
     default_producer,
 )
 
 __all__ = [
     "Attribute",
     "AttributeType",
+    "Batch",
+    "Bulk",
     "CourierError",
     "Customer",
     "FieldError",
     "InvalidJob",
+    "Item",
     "NotDelivered",
     "NotEnqueued",
     "NotReachable",
     "Outcome",
     "Producer",
     "Receipt",
+    "Rejected",
     "add_attributes",
     "add_attributes_async",
+    "add_many",
     "default_producer",
 ]

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import Any
+from datetime import UTC, datetime
 
 import redis
-from kombu.exceptions import OperationalError
 
-from ..config import CourierCelery, Settings, load_settings, make_celery
-from ..config.celery import ACCEPT_TASK
-from ..config.connections import connect_briefly
-from ..config.scripts import load_script
-from ..jobs.attributes import Attribute, attributes_from
-from ..jobs.errors import FieldError, InvalidJob, NotEnqueued, NotReachable
-from ..jobs.ids import new_job_id
-from ..jobs.job import AttributeJob, Lane, describe, normalized_email
+from ..config import CourierCelery, Settings, load_settings
+from ..jobs.errors import FieldError, InvalidJob, NotReachable
+from ..jobs.job import Lane, normalized_email
 from ..jobs.keys import Keys
 from ..jobs.outcome import Outcome, Outcomes
-from ..jobs.schema import WIRE_VERSION, dump_wire, load_job
-
-log = logging.getLogger(__name__)
-
-Attributes = Mapping[str, Any] | Sequence[Mapping[str, Any] | Attribute]
-"""Key → plain value or `Attribute`, or the list of dicts of ChartMogul's reference."""
-
-MAX_AHEAD = timedelta(minutes=5)
-"""How far `occurred_at` may lie in the future."""
+from .bulk import Batch, Bulk, BulkLoad, Item
+from .inbox import Entry, Inbox
+from .making import Attributes, made_job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +79,7 @@ class Producer:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._enqueue = load_script(self._redis, "attribute_courier.producers", "enqueue.lua")
+        self._inbox = Inbox(settings)
 
     def add_attributes(
         self,
@@ -105,6 +90,7 @@ class Producer:
         occurred_at: datetime | None = None,
         idempotency_key: str | None = None,
         lane: Lane = "live",
+        only_changed: bool = False,
         account: str | None = None,
     ) -> Receipt:
         """Ask for custom attributes to be added to all customers who have this email.
@@ -121,6 +107,8 @@ class Producer:
                 email and key the newest wins, whatever the order of arrival.
             idempotency_key: a job with a key that was seen within the retention is not a new job.
             lane: "live", or "bulk" for what may wait behind live jobs.
+            only_changed: send no value that ChartMogul's answer showed the last time; a job of
+                which nothing is left to send is `unchanged`.
             account: its name, if there are several.
 
         Raises:
@@ -129,22 +117,77 @@ class Producer:
                 only with an idempotency key is it safe to ask again.
         """
         keys = self._keys(account)
-        job = _job(email, attributes, source, occurred_at, idempotency_key, lane)
+        job = made_job(
+            email,
+            attributes,
+            source=source,
+            occurred_at=occurred_at,
+            idempotency_key=idempotency_key,
+            lane=lane,
+            only_changed=only_changed,
+            now=datetime.now(UTC),
+        )
+        entry = Entry.of(job, keys)
         deadline = time.monotonic() + self.settings.enqueue_timeout_s
-        idem = keys.idempotency(idempotency_key) if idempotency_key is not None else ""
-        try:
-            answers_for_it = self._enqueue(
-                keys=[keys.prefix],
-                args=[job.job_id, dump_wire(job), idem, self.settings.retention_s],
-            )
-        except redis.RedisError as error:
-            raise NotEnqueued(self.settings.redis_is_silent(error)) from error
+        answers_for_it = self._inbox.put(keys, job.lane, [entry]).get(0, job.job_id)
         duplicate = answers_for_it != job.job_id
         if not duplicate and time.monotonic() < deadline:
-            self._announce(keys.account, job)
+            self._inbox.announce(keys.account, job)
         return Receipt(
             job_id=answers_for_it, account=keys.account, duplicate=duplicate, _producer=self
         )
+
+    def add_many(
+        self,
+        jobs: Iterable[Item],
+        *,
+        lane: Lane = "bulk",
+        only_changed: bool = False,
+        account: str | None = None,
+        on_batch: Callable[[Batch], None] | None = None,
+        batch_size: int = 500,
+        max_waiting: int = 50_000,
+    ) -> Bulk:
+        """Ask for custom attributes to be added, for many emails: a batch of jobs a round trip.
+
+        The jobs are taken from the iterable as they are needed: never more than one batch is in
+        memory. One that is wrong spoils nothing else: it is counted and told of, and left out.
+        What `on_batch` was told of is in Redis and reaches an outcome, whatever crashes.
+
+        Args:
+            jobs: pairs of email and attributes, or mappings with the names of `add_attributes`'
+                arguments (`email`, `attributes`, `source`, `occurred_at`, `idempotency_key`) and
+                `job_id`, a UUID of your own: asked again with it, it is the same job, which
+                needs no memory of its own, as an idempotency key does. A job that does not say
+                when it occurred does so now, and later than the one before it.
+            lane: "bulk" waits behind "live" jobs.
+            only_changed: as for `add_attributes`, for all of them.
+            account: its name, if there are several.
+            on_batch: called after each batch.
+            batch_size: how many items make a batch, 1 to 1,000. A batch of long documents, of a
+                million characters together, is sent earlier.
+            max_waiting: while more jobs than this are in the inbox, it waits for workers.
+
+        Returns:
+            How many became jobs, how many did not, and why. After a connection was lost, jobs of
+            the batch on its way then may count as duplicates of themselves if they have a
+            `job_id`.
+
+        Raises:
+            InvalidJob: `lane`, `only_changed` or `account` is not accepted. Nothing was sent.
+            NotEnqueued: Redis did not take a batch within COURIER_ENQUEUE_TIMEOUT, or more than
+                `max_waiting` jobs are in the inbox and for 60 s it has not shrunk. The text says
+                how many were enqueued before that. To ask again for all of them is safe with ids
+                or idempotency keys.
+        """
+        load = BulkLoad(
+            self._inbox,
+            self._keys(account),
+            lane=lane,
+            only_changed=only_changed,
+            max_waiting=max_waiting,
+        )
+        return load.run(jobs, on_batch=on_batch, batch_size=batch_size)
 
     def outcome(self, job_id: str, *, account: str | None = None) -> Outcome | None:
         """What became of a job so far; None when nothing is known of it.
@@ -174,40 +217,21 @@ class Producer:
             NotReachable: Redis does not answer, within the block.
         """
         try:
-            yield Outcomes(self._redis, self._keys(account))
+            yield Outcomes(self._inbox.redis, self._keys(account))
         except redis.RedisError as error:
             raise NotReachable(self.settings.redis_is_silent(error)) from error
 
-    @cached_property
+    @property
     def celery(self) -> CourierCelery:
         """The Celery application, for `AsyncResult(job_id, app=…)` and what is built on it.
 
         It is the courier's own: the application's may have another broker and other results.
         """
-        app = make_celery(self.settings, socket_timeout_s=self.settings.enqueue_timeout_s / 4)
-        # Kombu would go on connecting for seconds; a job is found without its message, too.
-        app.conf.broker_transport_options |= {"max_retries": 0}
-        return app
+        return self._inbox.celery
 
     def close(self) -> None:
         """Close the connections. The producer opens new ones when it is used again."""
-        self._redis.close()
-        self.celery.close()
-        del self.celery
-
-    def _announce(self, account: str, job: AttributeJob) -> None:
-        """Tell the workers, with ids only. If that fails, they find the job all the same."""
-        try:
-            self.celery.send_task(
-                ACCEPT_TASK,
-                [account, [job.job_id]],
-                task_id=job.job_id,
-                argsrepr=describe(job),
-                kwargsrepr="",
-                retry=False,
-            )
-        except (OperationalError, redis.RedisError, OSError) as error:
-            log.warning("job %s: no message sent (%s)", job.job_id, type(error).__name__)
+        self._inbox.close()
 
     def _keys(self, account: str | None) -> Keys:
         account = account or self.settings.default_account
@@ -216,45 +240,6 @@ class Producer:
             message = f"not an account that COURIER_ACCOUNT or COURIER_ACCOUNTS names ({known})"
             raise InvalidJob([FieldError(path="account", message=message)])
         return Keys(account)
-
-    @cached_property
-    def _redis(self) -> redis.Redis:
-        return connect_briefly(self.settings)
-
-
-def _job(
-    email: str,
-    attributes: Attributes,
-    source: str | None,
-    occurred_at: datetime | None,
-    idempotency_key: str | None,
-    lane: Lane,
-) -> AttributeJob:
-    now = datetime.now(UTC)
-    untyped: tuple[FieldError, ...] = ()
-    try:
-        listed = attributes_from(attributes, source)
-    except InvalidJob as invalid:
-        # What stands in for them is right, so that the rest is judged, too.
-        untyped, listed = invalid.errors, [{"type": "Boolean", "key": "stand_in", "value": True}]
-    document = {
-        "v": WIRE_VERSION,
-        "email": email,
-        "attributes": listed,
-        "occurred_at": now if occurred_at is None else occurred_at,
-        "lane": lane,
-        **({} if idempotency_key is None else {"idempotency_key": idempotency_key}),
-    }
-    try:
-        job = load_job(new_job_id(), document)
-    except InvalidJob as invalid:
-        raise InvalidJob([*untyped, *invalid.errors]) from None
-    if untyped:
-        raise InvalidJob(untyped)
-    if job.occurred_at > now + MAX_AHEAD:
-        message = "lies more than 5 minutes in the future"
-        raise InvalidJob([FieldError(path="occurred_at", message=message)])
-    return job
 
 
 _lock = threading.Lock()
@@ -282,6 +267,7 @@ def add_attributes(
     occurred_at: datetime | None = None,
     idempotency_key: str | None = None,
     lane: Lane = "live",
+    only_changed: bool = False,
     account: str | None = None,
 ) -> Receipt:
     """`Producer.add_attributes` of the default producer."""
@@ -292,7 +278,30 @@ def add_attributes(
         occurred_at=occurred_at,
         idempotency_key=idempotency_key,
         lane=lane,
+        only_changed=only_changed,
         account=account,
+    )
+
+
+def add_many(
+    jobs: Iterable[Item],
+    *,
+    lane: Lane = "bulk",
+    only_changed: bool = False,
+    account: str | None = None,
+    on_batch: Callable[[Batch], None] | None = None,
+    batch_size: int = 500,
+    max_waiting: int = 50_000,
+) -> Bulk:
+    """`Producer.add_many` of the default producer."""
+    return default_producer().add_many(
+        jobs,
+        lane=lane,
+        only_changed=only_changed,
+        account=account,
+        on_batch=on_batch,
+        batch_size=batch_size,
+        max_waiting=max_waiting,
     )
 
 
@@ -304,6 +313,7 @@ async def add_attributes_async(
     occurred_at: datetime | None = None,
     idempotency_key: str | None = None,
     lane: Lane = "live",
+    only_changed: bool = False,
     account: str | None = None,
 ) -> Receipt:
     """`add_attributes`, without blocking the event loop."""
@@ -315,5 +325,6 @@ async def add_attributes_async(
         occurred_at=occurred_at,
         idempotency_key=idempotency_key,
         lane=lane,
+        only_changed=only_changed,
         account=account,
     )

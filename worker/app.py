@@ -61,6 +61,8 @@ def courier_of(account: str) -> Courier:
             # Longer than a request (promise 3), and than a lost one can still act after it.
             lease_s=2 * settings.timeout_s + LEASE_MARGIN_S,
             retention_s=settings.retention_s,
+            bulk_share=settings.bulk_share,
+            strict_types=settings.strict_types,
         ),
         outcomes=Outcomes(_client(), keys),
         weather=Weather(

@@ -7,6 +7,7 @@ import http.client
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -26,6 +27,8 @@ MAX_BODY = 1024 * 1024
 """Bytes that are read of an answer."""
 
 USER_AGENT = f"attribute-courier/{version('attribute-courier')}"
+
+Departing = Callable[[], contextlib.AbstractContextManager[None]]
 
 _PATH = "/customers/attributes/custom"
 
@@ -74,22 +77,35 @@ class ChartMogul:
         self._with_associated_emails = with_associated_emails
         self._threads = threading.local()
 
-    def add_attributes(self, email: str, custom: list[dict[str, Any]]) -> Answer | NoAnswer:
-        """Set custom attributes of all customers with this email. Raises nothing of HTTP's."""
+    def add_attributes(
+        self,
+        email: str,
+        custom: list[dict[str, Any]],
+        *,
+        departing: Departing = contextlib.nullcontext,
+    ) -> Answer | NoAnswer:
+        """Set custom attributes of all customers with this email. Raises nothing of HTTP's.
+
+        `departing` is entered when all is ready, the connection too, and left when all is sent.
+        """
         body: dict[str, Any] = {"email": email, "custom": custom}
         if self._with_associated_emails:
             body["with_associated_emails"] = True
-        return self._request("POST", _PATH, body)
+        return self._request("POST", _PATH, body, departing)
 
     def ping(self) -> Answer | NoAnswer:
         """Ask whether the API key is valid. Raises nothing of HTTP's."""
         return self._request("GET", "/ping")
 
     def _request(
-        self, method: str, path: str, body: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        departing: Departing = contextlib.nullcontext,
     ) -> Answer | NoAnswer:
         deadline = _Deadline(self._timeout_s)
-        _current.deadline = deadline
+        _current.deadline, _current.departing = deadline, departing
         try:
             with (
                 deadline,
@@ -202,17 +218,19 @@ class _Deadline:
 
 class _Current(threading.local):
     deadline: _Deadline
+    departing: Departing
 
 
 _current = _Current()
 
 
 class _Bounded(HTTPConnection):
-    def endheaders(self, *args: Any, **kwargs: Any) -> None:
+    def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
-        _current.deadline.before_sending(self)
-        super().endheaders(*args, **kwargs)
+        with _current.departing():
+            _current.deadline.before_sending(self)
+            super().request(*args, **kwargs)
 
 
 class _BoundedTLS(_Bounded, HTTPSConnection):

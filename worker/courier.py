@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from ..config.settings import Settings
 from ..jobs.errors import InvalidJob, UnknownWireVersion
-from ..jobs.job import mailbox_id_of, redacted_email
+from ..jobs.job import AttributeJob, mailbox_id_of, redacted_email
 from ..jobs.outcome import Outcome, Outcomes, customers_phrase
 from ..jobs.schema import email_of_wire, load_wire
 from .chartmogul import ChartMogul
@@ -20,11 +21,16 @@ from .weather import Weather
 
 log = logging.getLogger(__name__)
 
-ANNOUNCE_AFTER_S = 5
-"""A job that is in the inbox for so long is announced again: its message may be lost."""
-ANNOUNCE_AT_ONCE = 500
+ACCEPT_AT_ONCE = 200
+"""Jobs that are taken from the inbox in one round trip, and staged in another."""
+ACCEPT_ROUNDS = 10
+"""Round trips of one task: a worker that is to stop does not wait for an import to end."""
+ACCEPT_WITHIN_S = 5
+"""What is taken from the inbox and still there after so long is taken again: its worker died."""
 LEASE_MARGIN_S = 5
 """What a lease lasts longer than a request, and a lost one after it: time to get the claim."""
+LEAD_S = 0.05
+"""A delivery is made ready so long before its slot: what delays it then costs no slot."""
 TICK_S = 1
 """The longest pause between two looks at what is due."""
 
@@ -32,8 +38,8 @@ TICK_S = 1
 class Post(Protocol):
     """How a courier tells workers, and whoever watches, what is to be done and what was done."""
 
-    def accept(self, account: str, job_ids: Sequence[str]) -> None:
-        """Ask a worker to accept these jobs."""
+    def accept(self, account: str) -> None:
+        """Ask a worker to accept what is in the inbox."""
 
     def deliver(self, account: str, lease: Lease) -> None:
         """Ask a worker to use this lease."""
@@ -64,39 +70,59 @@ class Courier:
         self._chartmogul = chartmogul
         self._post = post
         self._policy = Policy.of(settings)
+        self._accepting = threading.Lock()
+        self._called = threading.Event()
         self._rate = settings.rate_limit
         self._max_parallel = settings.max_parallel
 
-    def accept(self, job_ids: Sequence[str]) -> int:
-        """Take jobs from the inbox into their mailboxes. Returns how many were there.
+    def accept(self) -> int:
+        """Take jobs from the inbox into their mailboxes, live ones first. Returns how many.
 
-        One that does not load spoils nothing: it is recorded as `invalid` and does not come back.
+        One thread of a process does so at a time, for all that call meanwhile: more would only get
+        into the way of the deliveries. A job that does not load spoils nothing: it is recorded as
+        `invalid` and does not come back.
         """
-        documents = self._mailboxes.documents(job_ids)
+        self._called.set()
         accepted = 0
-        for job_id, document in zip(job_ids, documents, strict=True):
-            if document is not None:
-                self._accept(job_id, document)
-                accepted += 1
-        if accepted:
-            self.release()
+        while self._called.is_set() and self._accepting.acquire(blocking=False):
+            try:
+                self._called.clear()
+                accepted += self._accept_rounds()
+            finally:
+                self._accepting.release()
         return accepted
 
-    def _accept(self, job_id: str, document: str) -> None:
-        try:
-            job = load_wire(job_id, document)
-        except UnknownWireVersion:
-            # Left in the inbox, for a worker that can read it.
-            log.warning("job %s: written in a newer wire format; left for a newer worker", job_id)
-            return
-        except InvalidJob as error:
-            self._reject(job_id, document, str(error))
-            return
-        staged = self._mailboxes.stage(job)
-        if staged == "future":
-            self._reject(
-                job_id, document, "occurred_at: lies more than 5 minutes ahead of Redis's clock"
-            )
+    def _accept_rounds(self) -> int:
+        accepted = 0
+        for _ in range(ACCEPT_ROUNDS):
+            taken = self._mailboxes.take(limit=ACCEPT_AT_ONCE, within_s=ACCEPT_WITHIN_S)
+            if taken:
+                self._accept(taken)
+                self.release()
+            accepted += len(taken)
+            if len(taken) < ACCEPT_AT_ONCE:
+                return accepted
+        self._post.accept(self._account)
+        return accepted
+
+    def _accept(self, taken: Sequence[tuple[str, str]]) -> None:
+        jobs: dict[str, AttributeJob] = {}
+        for job_id, document in taken:
+            try:
+                jobs[job_id] = load_wire(job_id, document)
+            except UnknownWireVersion:
+                # Left in the inbox, for a worker that can read it.
+                log.warning("job %s: in a newer wire format; left for a newer worker", job_id)
+            except InvalidJob as error:
+                self._reject(job_id, document, str(error))
+        staged = self._mailboxes.stage(list(jobs.values()))
+        documents = dict(taken)
+        for job_id, (answer, mistyped) in zip(jobs, staged, strict=True):
+            if answer == "future":
+                reason = "occurred_at: lies more than 5 minutes ahead of Redis's clock"
+                self._reject(job_id, documents[job_id], reason)
+            elif answer == "mistyped":
+                self._reject(job_id, documents[job_id], f"{mistyped} (COURIER_STRICT_TYPES)")
 
     def _reject(self, job_id: str, document: str, reasons: str) -> None:
         email = email_of_wire(document)
@@ -120,13 +146,16 @@ class Courier:
         wait_s = self._mailboxes.acquire(mailbox_id, token, rate=self._rate)
         if wait_s is None:
             return "no lease"  # a repeated message, one that came too late, or a paused account
-        time.sleep(wait_s)
+        time.sleep(max(0.0, wait_s - LEAD_S))
         # After the wait, so that what is sent is the newest there is.
         claim = self._claim(mailbox_id, token)
         if claim is None:
             return "nothing to send"
         custom = [value.attribute.as_dict() for value in claim.values]
-        verdict = judge(self._chartmogul.add_attributes(claim.email, custom))
+        answer = self._chartmogul.add_attributes(
+            claim.email, custom, departing=self._weather.departing
+        )
+        verdict = judge(answer)
         reason = shown(verdict, claim)
         if self._weather.observe(verdict, claimed_us=claim.now_us, reason=reason):
             log.error("account %s: paused: %s", self._account, reason)
@@ -136,16 +165,13 @@ class Courier:
             return "the lease ended"
         self.release()
         self._log(claim, verdict, settlement)
-        self._report([job.job_id for job in settlement.jobs])
+        # Bulk jobs have no task of their own.
+        self._report([job.job_id for job in claim.jobs if job.lane == "live"])
         return _summary(verdict, settlement)
 
     def _claim(self, mailbox_id: str, token: str) -> Claim | None:
-        while True:
-            asked_s = time.monotonic()
-            claim = self._mailboxes.claim(mailbox_id, token, rate=self._rate)
-            if not isinstance(claim, float):
-                break
-            time.sleep(claim)
+        asked_s = time.monotonic()
+        claim = self._mailboxes.claim(mailbox_id, token)
         if claim is not None and time.monotonic() - asked_s > LEASE_MARGIN_S:
             # Redis was slow to answer: the lease could end under the request.
             log.warning("mailbox %s: the claim came too late; nothing was sent", mailbox_id)
@@ -153,13 +179,11 @@ class Courier:
         return claim
 
     def tick(self) -> float:
-        """What must not wait for a message: late jobs, due retries, leases of the dead.
+        """What must not wait for a message: jobs, due retries, leases of the dead.
 
         Returns seconds until the next tick.
         """
-        forgotten = self._mailboxes.announce(older_than_s=ANNOUNCE_AFTER_S, limit=ANNOUNCE_AT_ONCE)
-        if forgotten:
-            self._post.accept(self._account, forgotten)
+        self.accept()
         if self._weather.probe_is_due():
             self._probe()
         again_s = self.release()

@@ -23,10 +23,13 @@ from ..jobs.job import VERSION_LENGTH, AttributeJob, Lane, time_of
 from ..jobs.keys import Keys
 from ..jobs.outcome import Status
 
-Staged = Literal["staged", "superseded", "known", "future"]
+Staged = Literal["staged", "superseded", "unchanged", "known", "future", "mistyped"]
 
 TRANSIT_S = 10
 """Seconds in which a released lease must be taken up: how long a lost message costs."""
+GATHER_S = 5
+"""Seconds in which a bulk mailbox gathers jobs while more come in: a table with many rows for an
+email is few requests."""
 
 _PACKAGE = "attribute_courier.worker.lua"
 
@@ -62,8 +65,7 @@ class Value:
     @property
     def digest(self) -> str:
         """A short text that is the same for the same type and value."""
-        content = json.dumps([self.attribute.type, self.attribute.value], ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return digest_of(self.attribute)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,8 @@ class Mailboxes:
             plus the time that a lost request can still act. Before its claim a lease waits for
             its message and its slot, and lasts `TRANSIT_S` if that is less.
         retention_s: seconds that outcomes and delivered versions are kept.
+        bulk_share: share of the leases that bulk mailboxes get while live ones wait, too.
+        strict_types: whether a key must keep the type that was first used for it.
     """
 
     def __init__(
@@ -151,64 +155,80 @@ class Mailboxes:
         *,
         lease_s: float,
         retention_s: int,
+        bulk_share: float = 0.1,
+        strict_types: bool = False,
     ) -> None:
         self.ended: Callable[[Sequence[str]], None] = lambda _: None
-        """Is told the ids of jobs that ended without an answer, because newer ones came."""
+        """Is told the ids of live jobs that ended without an answer, because newer ones came."""
         self._prefix = keys.prefix
         self._lease_ms = round(lease_s * 1000)
         self._transit_ms = min(self._lease_ms, TRANSIT_S * 1000)
         self._retention_s = retention_s
+        self._bulk_share = bulk_share
+        self._strict = "1" if strict_types else ""
         self._client: Any = client  # redis-py's types allow for bytes at every turn
         self._keys = keys
 
         def script(name: str) -> Any:
             return load_script(client, _PACKAGE, "common.lua", f"{name}.lua")
 
+        self._take = script("take")
         self._stage = script("stage")
         self._reject = script("reject")
-        self._announce = script("announce")
         self._release = script("release")
         self._acquire = script("acquire")
         self._claim = script("claim")
         self._settle = script("settle")
 
-    def documents(self, job_ids: Sequence[str]) -> list[str | None]:
-        """The inbox's documents of these jobs; None for one that is not there (any more)."""
-        answer: list[str | None] = self._client.hmget(self._keys.inbox, list(job_ids))
-        return answer
+    def take(self, *, limit: int, within_s: float) -> list[tuple[str, str]]:
+        """Jobs of the inbox to be accepted, as id and document; live ones first.
 
-    def stage(self, job: AttributeJob) -> Staged:
-        """Move a job from the inbox to its email's mailbox."""
-        values: list[str] = []
-        for attribute in job.attributes:
-            values += [attribute.key, _payload(attribute)]
-        names = ",".join(attribute.key for attribute in job.attributes)
-        answer: Staged
-        answer, superseded = self._call(
-            self._stage,
+        No other worker gets them, until they have stayed there for `within_s`.
+        """
+        answer: list[str] = self._call(self._take, limit, round(within_s * 1000))
+        return list(pairs(answer))
+
+    def stage(self, jobs: Sequence[AttributeJob]) -> list[tuple[Staged, str]]:
+        """Move jobs from the inbox to their emails' mailboxes; each by itself, in one round trip.
+
+        Returns:
+            For each job what came of it, and in words which keys had another type before.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        for job in jobs:
+            self._stage(keys=[self._prefix], args=self._stage_args(job), client=pipeline)
+        found: list[tuple[Staged, str]] = []
+        for staged, ended, mistyped in pipeline.execute():
+            found.append((staged, mistyped))
+            if ended:
+                self.ended(ended)
+        return found
+
+    def _stage_args(self, job: AttributeJob) -> list[str | int]:
+        args: list[str | int] = [
             job.job_id,
             job.mailbox_id,
             job.email,
             job.lane,
             job.version,
             self._retention_s,
-            names,
-            *values,
-        )
-        self.ended(superseded)
-        return answer
+            ",".join(attribute.key for attribute in job.attributes),
+            self._strict,
+            "1" if job.only_changed else "",
+        ]
+        for attribute in job.attributes:
+            digest = digest_of(attribute) if job.only_changed else ""
+            args += [attribute.key, attribute.type.value, _payload(attribute), digest]
+        return args
 
     def reject(self, job_id: str, reasons: str, *, mailbox_id: str = "", email: str = "") -> bool:
         """Record as `invalid` what makes no job. False when it has an outcome already."""
         return bool(self._call(self._reject, job_id, reasons, self._retention_s, mailbox_id, email))
 
-    def announce(self, *, older_than_s: float, limit: int) -> list[str]:
-        """Ids of jobs whose message may be lost; each again only after as long a time."""
-        answer: list[str] = self._call(self._announce, round(older_than_s * 1000), limit)
-        return answer
-
     def release(self, *, max_parallel: int) -> tuple[list[Lease], float | None]:
-        """Lease due mailboxes, live before bulk, while fewer than `max_parallel` are in flight.
+        """Lease due mailboxes while fewer than `max_parallel` are in flight.
+
+        Live ones come first, but for bulk's share.
 
         Also takes back leases that have expired.
 
@@ -216,7 +236,12 @@ class Mailboxes:
             The new leases, and seconds until there may be more (None: nothing is waiting).
         """
         wait_ms, leases = self._call(
-            self._release, max_parallel, self._transit_ms, secrets.token_hex(8)
+            self._release,
+            max_parallel,
+            self._transit_ms,
+            secrets.token_hex(8),
+            self._bulk_share,
+            GATHER_S * 1000,
         )
         return [
             Lease(mailbox_id=mailbox_id, token=token, email=email, attributes=attributes)
@@ -233,30 +258,25 @@ class Mailboxes:
         wait_ms = self._call(self._acquire, mailbox_id, token, rate, self._transit_ms)
         return None if wait_ms < 0 else wait_ms / 1000
 
-    def claim(self, mailbox_id: str, token: str, *, rate: float = 0) -> Claim | float | None:
+    def claim(self, mailbox_id: str, token: str) -> Claim | None:
         """Take what is to be sent now.
 
-        `rate`: claims that may fall into any one second, as ChartMogul counts; 0 counts none.
-
-        Returns:
-            The claim; or seconds to wait before another try, since the last second is full; or
-            None: the lease is not valid, nothing is left, or the account was paused or held.
+        None when the lease is not valid, nothing is left, or the account was paused or held.
         """
-        answer = self._call(self._claim, mailbox_id, token, self._lease_ms, self._retention_s, rate)
+        answer = self._call(self._claim, mailbox_id, token, self._lease_ms, self._retention_s)
         if answer is None:
             return None
-        if isinstance(answer, int):
-            return answer / 1000
-        now_us, email, failures, values, jobs, superseded = answer
+        now_us, failures, values, jobs, superseded = answer
         self.ended(superseded)
+        outcomes = {job_id: dict(pairs(fields)) for job_id, fields in pairs(jobs)}
         return Claim(
             mailbox_id=mailbox_id,
             token=token,
             now_us=int(now_us),
-            email=email,
+            email=next(iter(outcomes.values()))["email"],
             failures=int(failures),
             values=tuple(_value(key, held) for key, held in pairs(values)),
-            jobs=tuple(_pending(job_id, dict(pairs(fields))) for job_id, fields in pairs(jobs)),
+            jobs=tuple(_pending(job_id, fields) for job_id, fields in outcomes.items()),
         )
 
     def settle(self, claim: Claim, settlement: Settlement) -> bool:
@@ -291,16 +311,26 @@ def pairs(flat: Sequence[Any]) -> zip[tuple[Any, Any]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
+def digest_of(attribute: Attribute) -> str:
+    """A short text that is the same for the same type and value."""
+    content = json.dumps([attribute.type, attribute.value], ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
 def _payload(attribute: Attribute) -> str:
-    content = [attribute.type, attribute.value, attribute.source]
+    content = [attribute.type, attribute.value]
+    if attribute.source is not None:
+        content.append(attribute.source)
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def _value(key: str, held: str) -> Value:
-    kind, value, source = json.loads(held[VERSION_LENGTH:])
+    kind, value, *source = json.loads(held[VERSION_LENGTH:])
     return Value(
         version=held[:VERSION_LENGTH],
-        attribute=Attribute(type=AttributeType(kind), key=key, value=value, source=source),
+        attribute=Attribute(
+            type=AttributeType(kind), key=key, value=value, source=source[0] if source else None
+        ),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -24,8 +23,8 @@ class CeleryPost:
         self.dispatcher: Any = None
         """The worker's event dispatcher, while it is connected."""
 
-    def accept(self, account: str, job_ids: Sequence[str]) -> None:
-        self._send(ACCEPT_TASK, [account, list(job_ids)], _count(len(job_ids), "job"))
+    def accept(self, account: str) -> None:
+        self._send(ACCEPT_TASK, [account], "what is in the inbox")
 
     def deliver(self, account: str, lease: Lease) -> None:
         shown = _shown(lease.email, lease.attributes)
@@ -35,7 +34,7 @@ class CeleryPost:
         try:
             self._app.send_task(task, args, argsrepr=shown, kwargsrepr="", retry=False)
         except OperationalError:
-            # Nothing is lost: the inbox is announced again, and the lease will expire.
+            # Nothing is lost: the ticker looks into the inbox, and the lease will expire.
             log.warning("could not send %s: the broker does not answer", task)
 
     def report(self, outcome: Outcome) -> None:

@@ -10,14 +10,14 @@ from .app import app, courier_of
 
 
 @app.task(name=ACCEPT_TASK, bind=True)
-def accept(self: Task[..., str], account: str, job_ids: list[str]) -> str:
-    """Accept jobs of an account from its inbox."""
-    accepted = courier_of(account).accept(job_ids)
-    if job_ids == [self.request.id]:
+def accept(self: Task[..., str], account: str, job_id: str | None = None) -> str:
+    """Accept what is in an account's inbox. A live job's task names the job and has its id."""
+    accepted = courier_of(account).accept()
+    if job_id == self.request.id:
         # This task stands for the job: in Flower its end is the job's outcome, which the courier
         # reports, and not the end of this function.
         raise Ignore
-    return f"accepted {accepted} of {len(job_ids)} jobs"
+    return f"accepted {accepted} jobs"
 
 
 @app.task(name=DELIVER_TASK)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -18,6 +21,9 @@ from .verdicts import Verdict
 
 CIRCUIT_OPENS_AT = 10
 """Failures of the server in a row, over all emails, that open the circuit."""
+
+LATE_S = 0.004
+"""A request that leaves so much later than planned is counted anew."""
 
 _PACKAGE = "attribute_courier.worker.lua"
 
@@ -115,11 +121,30 @@ class Weather:
         def script(name: str) -> Any:
             return load_script(client, _PACKAGE, "common.lua", f"{name}.lua")
 
+        self._depart = script("depart")
+        self._late = script("late")
         self._observe = script("observe")
         self._probe = script("probe")
         self._pause = script("pause")
         self._resume = script("resume")
         self._fare = script("fare")
+
+    @contextmanager
+    def departing(self) -> Iterator[None]:
+        """Around the sending of a request that is ready: waits until it may leave."""
+        asked_s = time.monotonic()
+        try:
+            at_us, wait_ms = self._call(self._depart, self._rate_limit)
+        except redis.RedisError:
+            yield  # the slots keep the pace, but for what crowds
+            return
+        due_s = asked_s + wait_ms / 1000
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        yield
+        late_s = time.monotonic() - due_s
+        if late_s > LATE_S:
+            with suppress(redis.RedisError):
+                self._call(self._late, at_us, int(at_us) + round(late_s * 1e6))
 
     def observe(self, verdict: Verdict, *, claimed_us: int, reason: str) -> bool:
         """Draw the conclusions of an answer for the account: hold, slow down, open or close the

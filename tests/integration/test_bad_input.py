@@ -199,19 +199,19 @@ def test_garbage_in_the_inbox_is_recorded_and_does_not_come_back(courier: Courie
     before = courier.producer.add_attributes(ADA, {"n": 1})
     entries = {new_job_id().encode(): each for each in BAD_DOCUMENTS}
     entries |= dict.fromkeys(BAD_IDS, document())
-    inbox, since = courier.keys.inbox, courier.keys.inbox_since
+    inbox, live = courier.keys.inbox, courier.keys.inbox_lane("live")
     with redis.Redis.from_url(courier.server.url) as raw:
         for n, (job_id, text) in enumerate(entries.items()):
             raw.hset(inbox, job_id, text)
             if n % 4:  # and some without the time that the wire format asks for
-                raw.zadd(since, {job_id: 1})
-        raw.zadd(since, {"a time without an entry": 1})
+                raw.zadd(live, {job_id: 1})
+        raw.zadd(live, {"a time without an entry": 1})
         courier.start_worker()
         after = courier.producer.add_attributes(ADA, {"m": 2})
         outcomes = courier.wait(before, after)
         assert [outcome.status for outcome in outcomes] == ["delivered", "delivered"]
 
-        wait_until(lambda: not raw.exists(inbox, since), timeout_s=40, what="the inbox is empty")
+        wait_until(lambda: not raw.exists(inbox, live), timeout_s=40, what="the inbox is empty")
         prefix = f"{courier.keys.prefix}outcome:".encode()
         for job_id, text in entries.items():
             found = raw.hgetall(prefix + job_id)
@@ -236,9 +236,9 @@ def test_garbage_in_the_inbox_is_recorded_and_does_not_come_back(courier: Courie
 def test_a_job_in_a_later_wire_format_is_left_for_a_newer_worker(courier: Courier) -> None:
     job_id = new_job_id()
     courier.client.hset(courier.keys.inbox, job_id, document(v=2))
-    courier.client.zadd(courier.keys.inbox_since, {job_id: 1})
+    courier.client.zadd(courier.keys.inbox_lane("live"), {job_id: 1})
     courier.start_worker()
-    wait_until(lambda: f"job {job_id}: written in a newer wire format" in courier.log())
+    wait_until(lambda: f"job {job_id}: in a newer wire format" in courier.log())
     assert courier.wait(courier.producer.add_attributes(ADA, {"n": 1}))[0].status == "delivered"
     assert courier.client.hkeys(courier.keys.inbox) == [job_id]
     outcome = courier.outcomes.get(job_id)

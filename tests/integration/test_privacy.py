@@ -111,7 +111,7 @@ def test_no_outcome_shows_what_is_private(
         invalid = new_job_id()
         document = {"v": 1, "email": f"in.valid{DOMAIN}", "attributes": [{"value": VALUE}]}
         courier.client.hset(courier.keys.inbox, invalid, json.dumps(document))
-        courier.client.zadd(courier.keys.inbox_since, {invalid: 1})
+        courier.client.zadd(courier.keys.inbox_lane("live"), {invalid: 1})
         broken = break_a_mailbox(courier)
 
         outcomes = courier.wait(*receipts.values(), timeout_s=60)

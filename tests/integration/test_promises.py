@@ -93,9 +93,9 @@ class TestNothingIsLost:
     def _accept(courier: Courier, mailboxes: Mailboxes, job_id: str) -> None:
         from attribute_courier.jobs.schema import load_wire
 
-        document = mailboxes.documents([job_id])[0]
-        assert document is not None
-        assert mailboxes.stage(load_wire(job_id, document)) == "staged"
+        ((taken, document),) = mailboxes.take(limit=1, within_s=60)
+        assert taken == job_id
+        assert mailboxes.stage([load_wire(job_id, document)]) == [("staged", "")]
 
 
 class TestTheNewestWins:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import redis
@@ -11,7 +14,7 @@ import redis
 from attribute_courier.config import Secret, load_settings
 from attribute_courier.jobs.attributes import Attribute
 from attribute_courier.jobs.ids import new_job_id
-from attribute_courier.jobs.job import AttributeJob
+from attribute_courier.jobs.job import AttributeJob, Lane
 from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.outcome import Outcome, Outcomes
 from attribute_courier.jobs.schema import dump_wire
@@ -31,11 +34,11 @@ class Post:
 
     def __init__(self) -> None:
         self.leases: list[Lease] = []
-        self.accepted: list[str] = []
+        self.called = 0
         self.reported: list[Outcome] = []
 
-    def accept(self, account: str, job_ids: Sequence[str]) -> None:
-        self.accepted += job_ids
+    def accept(self, account: str) -> None:
+        self.called += 1
 
     def deliver(self, account: str, lease: Lease) -> None:
         self.leases.append(lease)
@@ -47,8 +50,8 @@ class Post:
 class Slow(Mailboxes):
     """Redis answers a claim late."""
 
-    def claim(self, mailbox_id: str, token: str, *, rate: float = 0) -> Claim | float | None:
-        found = super().claim(mailbox_id, token, rate=rate)
+    def claim(self, mailbox_id: str, token: str) -> Claim | None:
+        found = super().claim(mailbox_id, token)
         time.sleep(0.3)
         return found
 
@@ -57,7 +60,11 @@ class Desk:
     """A courier with its post, and a job or two."""
 
     def __init__(
-        self, client: redis.Redis, stand_in: SandboxProcess, boxes: type[Mailboxes] = Mailboxes
+        self,
+        client: redis.Redis,
+        stand_in: SandboxProcess,
+        boxes: type[Mailboxes] = Mailboxes,
+        strict_types: bool = False,
     ) -> None:
         self.client = client
         self.outcomes = Outcomes(client, KEYS)
@@ -65,22 +72,31 @@ class Desk:
         self.courier = Courier(
             "default",
             load_settings(),
-            mailboxes=boxes(client, KEYS, lease_s=60, retention_s=1000),
+            mailboxes=boxes(client, KEYS, lease_s=60, retention_s=1000, strict_types=strict_types),
             outcomes=self.outcomes,
             weather=Weather(client, KEYS, rate_limit=1000, probe_delays_s=(60,)),
             chartmogul=ChartMogul(stand_in.url, Secret(DEFAULT_API_KEY), timeout_s=30),
             post=self.post,
         )
 
-    def accepted(self, **values: str) -> AttributeJob:
+    def produced(self, *, email: str = ADA, lane: Lane = "live", **values: str) -> AttributeJob:
         job = AttributeJob(
             job_id=new_job_id(),
-            email=ADA,
+            email=email,
             attributes=tuple(Attribute.of("String", v, key=k) for k, v in values.items()),
             occurred_at=self.outcomes.now(),
+            lane=lane,
         )
-        self.client.hset(KEYS.inbox, job.job_id, dump_wire(job))
-        assert self.courier.accept([job.job_id]) == 1
+        self.put(job.job_id, dump_wire(job), lane)
+        return job
+
+    def put(self, job_id: str, document: str, lane: Lane = "live") -> None:
+        self.client.hset(KEYS.inbox, job_id, document)
+        self.client.zadd(KEYS.inbox_lane(lane), {job_id: 1})
+
+    def accepted(self, *, lane: Lane = "live", **values: str) -> AttributeJob:
+        job = self.produced(lane=lane, **values)
+        assert self.courier.accept() == 1
         return job
 
     def deliver(self) -> str:
@@ -108,6 +124,81 @@ def test_a_delivery_says_what_it_led_to(
     assert found.outcome(job).status == "delivered"
     assert [outcome.job_id for outcome in found.post.reported] == [job.job_id]
     assert stand_in.customers(ADA)[0]["attributes"]["custom"] == {"plan": "pro"}
+
+
+def test_a_bad_job_spoils_none_of_those_beside_it(desk: Callable[..., Desk]) -> None:
+    found = desk()
+    before = found.produced(email="bob@example.com", plan="pro")
+    found.put(new_job_id(), "{")
+    found.put(new_job_id(), '{"v": 2}')
+    ahead = replace(
+        before, job_id=new_job_id(), occurred_at=before.occurred_at + timedelta(hours=1)
+    )
+    found.put(ahead.job_id, dump_wire(ahead))
+    after = found.produced(email="eve@example.com", plan="pro")
+    assert found.courier.accept() == 5
+    assert {found.outcome(job).status for job in (before, after)} == {"pending"}
+    assert found.outcome(ahead).message is not None
+    assert len(found.outcomes.recent(statuses=("invalid",))) == 2
+    assert found.client.hlen(KEYS.inbox) == 1, "what a newer worker can read stays"
+    assert len(found.post.leases) == 2
+
+
+def test_one_call_takes_so_much_and_asks_for_another(
+    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is to stop does not wait for a whole table."""
+    monkeypatch.setattr(courier_module, "ACCEPT_AT_ONCE", 2)
+    monkeypatch.setattr(courier_module, "ACCEPT_ROUNDS", 2)
+    found = desk()
+    for n in range(5):
+        found.produced(email=f"{n}@example.com", plan="pro")
+    assert found.courier.accept() == 4
+    assert found.post.called == 1
+    assert found.courier.accept() == 1
+    assert found.post.called == 1
+
+
+def test_one_thread_accepts_for_all_that_call_meanwhile(desk: Callable[..., Desk]) -> None:
+    going_on, second_came = threading.Event(), threading.Event()
+
+    class Held(Mailboxes):
+        def take(self, *, limit: int, within_s: float) -> list[tuple[str, str]]:
+            taken = super().take(limit=limit, within_s=within_s)
+            going_on.set()
+            assert second_came.wait(10)
+            return taken
+
+    found = desk(boxes=Held)
+    found.produced(plan="pro")
+    counts: list[int] = []
+    first = threading.Thread(target=lambda: counts.append(found.courier.accept()))
+    first.start()
+    assert going_on.wait(10)
+    late = found.produced(email="bob@example.com", plan="pro")
+    assert found.courier.accept() == 0
+    second_came.set()
+    first.join(10)
+    assert counts == [2]
+    assert found.outcome(late).status == "pending"
+
+
+def test_where_types_are_strict_another_one_is_invalid(desk: Callable[..., Desk]) -> None:
+    found = desk(strict_types=True)
+    found.client.hset(KEYS.types, "plan", "Integer")
+    job = found.accepted(plan="pro")
+    outcome = found.outcome(job)
+    assert outcome.status == "invalid"
+    assert outcome.message == ("plan: String, but Integer was used first (COURIER_STRICT_TYPES)")
+
+
+def test_of_bulk_jobs_flower_is_told_nothing(desk: Callable[..., Desk]) -> None:
+    found = desk()
+    found.accepted(lane="bulk", plan="free")
+    job = found.accepted(lane="bulk", plan="pro")
+    assert found.deliver() == "delivered · 1 customer"
+    assert found.outcome(job).status == "delivered"
+    assert found.post.reported == []
 
 
 def test_a_lease_is_used_once(desk: Callable[..., Desk], stand_in: SandboxProcess) -> None:

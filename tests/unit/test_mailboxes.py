@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,7 @@ import redis
 
 from attribute_courier.jobs.attributes import Attribute, infer
 from attribute_courier.jobs.ids import new_job_id
-from attribute_courier.jobs.job import AttributeJob, Lane, mailbox_id_of
+from attribute_courier.jobs.job import VERSION_LENGTH, AttributeJob, Lane, mailbox_id_of
 from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.outcome import Outcome, Outcomes, Status
 from attribute_courier.jobs.schema import dump_wire
@@ -26,6 +27,7 @@ from attribute_courier.worker.mailboxes import (
     Mailboxes,
     PendingJob,
     Settlement,
+    Staged,
 )
 
 from ..waiting import wait_until
@@ -35,8 +37,8 @@ ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 RETENTION_S = 1000
 
 # Kept without end, since they empty themselves or are capped.
-LASTING = {"inbox", "inbox:since", "due:live", "due:bulk", "inflight", "leases"}
-CAPPED = {"outcomes"}
+LASTING = {"inbox", "inbox:live", "inbox:bulk", "due:live", "due:bulk", "inflight", "leases"}
+CAPPED = {"outcomes", "types"}
 
 
 class Account:
@@ -70,12 +72,16 @@ class Account:
 
     def produce(self, job: AttributeJob) -> None:
         self.client.hset(KEYS.inbox, job.job_id, dump_wire(job))
-        self.client.zadd(KEYS.inbox_since, {job.job_id: self.now.timestamp() * 1000})
+        self.client.zadd(KEYS.inbox_lane(job.lane), {job.job_id: int(self.now.timestamp() * 1000)})
 
     def staged(self, *args: Any, **attributes: Any) -> AttributeJob:
         job = self.job(*args, **attributes)
-        assert self.boxes.stage(job) == "staged"
+        assert self.stage(job) == "staged"
         return job
+
+    def stage(self, job: AttributeJob) -> Staged:
+        ((answer, _),) = self.boxes.stage([job])
+        return answer
 
     def release(self, limit: int = 20) -> list[Lease]:
         return self.boxes.release(max_parallel=limit)[0]
@@ -139,7 +145,16 @@ class Account:
         return self.outcome(job).status
 
     def pending(self, email: str = ADA) -> dict[str, str]:
-        found: dict[str, str] = self.client.hgetall(f"{KEYS.prefix}pending:{mailbox_id_of(email)}")
+        """Job id → how many of the mailbox's values are its own."""
+        box = self.client.hgetall(KEYS.mailbox(mailbox_id_of(email)))
+        entries = [entry for field, entry in box.items() if field.startswith("#")]
+        return {entry[16:VERSION_LENGTH]: entry[VERSION_LENGTH:] for entry in entries}
+
+    def taken(self, *, limit: int = 10, within_s: float = 60) -> list[str]:
+        return [job_id for job_id, _ in self.boxes.take(limit=limit, within_s=within_s)]
+
+    def in_inbox(self) -> set[str]:
+        found: set[str] = set(self.client.hkeys(KEYS.inbox))
         return found
 
     def names(self) -> set[str]:
@@ -184,11 +199,10 @@ def account(client: redis.Redis) -> Iterator[Account]:
 class TestStage:
     def test_takes_a_job_out_of_the_inbox_into_its_mailbox(self, account: Account) -> None:
         job = account.job(plan="pro", seats=3)
-        (document,) = account.boxes.documents([job.job_id])
-        assert document is not None
-        assert account.boxes.stage(job) == "staged"
-        assert account.boxes.documents([job.job_id]) == [None]
-        assert account.client.zcard(KEYS.inbox_since) == 0
+        assert account.in_inbox() == {job.job_id}
+        assert account.stage(job) == "staged"
+        assert account.in_inbox() == set()
+        assert account.client.zcard(KEYS.inbox_lane("live")) == 0
         assert account.pending() == {job.job_id: "2"}
         assert account.released() == [ADA]
 
@@ -214,7 +228,7 @@ class TestStage:
             account.job(ago_s=10, plan="max"),
         ]
         for job in jobs if order == "oldest first" else reversed(jobs):
-            assert account.boxes.stage(job) == "staged"
+            assert account.stage(job) == "staged"
         assert account.pending() == {job.job_id: "1" for job in jobs}
         assert account.deliver_all() == [{"plan": "max", "seats": 2, "city": "Ulm"}]
         assert {account.status(job) for job in jobs} == {"delivered"}
@@ -228,17 +242,17 @@ class TestStage:
             occurred_at=first.occurred_at,
         )
         account.produce(second)
-        assert account.boxes.stage(second) == "staged"
-        assert account.boxes.stage(first) == "superseded"
+        assert account.stage(second) == "staged"
+        assert account.stage(first) == "superseded"
         assert account.deliver_all() == [{"plan": "pro"}]
 
     def test_ends_a_job_whose_values_are_all_older(self, account: Account) -> None:
         newer = account.staged(plan="pro", seats=3)
         older = account.job(ago_s=20, plan="free")
-        assert account.boxes.stage(older) == "superseded"
+        assert account.stage(older) == "superseded"
         assert account.status(older) == "superseded"
         assert account.pending() == {newer.job_id: "2"}
-        assert account.boxes.documents([older.job_id]) == [None]
+        assert older.job_id not in account.in_inbox()
 
     def test_ends_an_older_job_that_loses_its_last_value(self, account: Account) -> None:
         older = account.staged(ago_s=20, plan="free", seats=1)
@@ -275,25 +289,25 @@ class TestStage:
         account.staged(plan="pro")
         account.deliver_all()
         older = account.job(ago_s=20, plan="free", seats=1)
-        assert account.boxes.stage(older) == "staged"
+        assert account.stage(older) == "staged"
         assert account.deliver_all() == [{"seats": 1}]
         assert account.status(older) == "delivered"
         oldest = account.job(ago_s=30, plan="none", seats=0)
-        assert account.boxes.stage(oldest) == "superseded"
+        assert account.stage(oldest) == "superseded"
         assert account.deliver_all() == []
 
     def test_knows_a_job_that_comes_again(self, account: Account) -> None:
         job = account.staged(plan="pro")
         before = account.state()
         account.produce(job)
-        assert account.boxes.stage(job) == "known"
+        assert account.stage(job) == "known"
         assert account.state() == before
         account.deliver_all()
         account.produce(job)
-        assert account.boxes.stage(job) == "known"
+        assert account.stage(job) == "known"
         assert account.status(job) == "delivered"
         assert account.deliver_all() == []
-        assert account.boxes.documents([job.job_id]) == [None]
+        assert job.job_id not in account.in_inbox()
 
     @pytest.mark.parametrize(
         ("ahead_s", "staged"), [(4 * 60, "staged"), (6 * 60, "future"), (10**9, "future")]
@@ -303,7 +317,7 @@ class TestStage:
     ) -> None:
         job = account.job(ago_s=-ahead_s, plan="pro")
         before = account.state()
-        assert account.boxes.stage(job) == staged
+        assert account.stage(job) == staged
         assert (account.state() == before) is (staged == "future")
 
     def test_of_two_emails_fills_two_mailboxes(self, account: Account) -> None:
@@ -371,8 +385,8 @@ class TestValues:
                 ("pro", now - timedelta(seconds=9) + timedelta(microseconds=1)),
             )
         )
-        assert account.boxes.stage(newer) == "staged"
-        assert account.boxes.stage(older) == "superseded"
+        assert account.stage(newer) == "staged"
+        assert account.stage(older) == "superseded"
         (value,) = account.claim().values
         assert value.version == newer.version
         assert value.job_id == newer.job_id
@@ -705,7 +719,7 @@ class TestSettle:
         assert account.settle(account.claim(), "failed", rest_s=1)
         assert_nothing_is_left(account)
         older = account.job(ago_s=20, plan="none")
-        assert account.boxes.stage(older) == "staged"
+        assert account.stage(older) == "staged"
         claim = account.claim(when_due=True)
         assert account.settle(claim)
         wait_until(lambda: not account.client.keys(KEYS.prefix + "mailbox:*"))
@@ -779,7 +793,7 @@ class TestSettle:
         failed = JobResult(job_id=job.job_id, status="failed", fields={})
         assert account.boxes.settle(account.claim(), Settlement(jobs=(failed,), taken=taken))
         older = account.job(ago_s=20, plan="free", seats=1)
-        assert account.boxes.stage(older) == "staged"
+        assert account.stage(older) == "staged"
         assert account.deliver_all() == [{"seats": 1}]
 
     def test_keeps_a_digest_of_what_was_seen(self, account: Account) -> None:
@@ -811,7 +825,7 @@ class TestOneByOne:
             for ago_s in (10, 40, 20, 30)
         ]
         for job in jobs:
-            account.boxes.stage(job)
+            account.stage(job)
         assert account.settle(account.claim(), "pending", alone=True)
         assert account.deliver_all() == [{"k40": 40}, {"k30": 30}, {"k20": 20}, {"k10": 10}]
         assert {account.status(job) for job in jobs} == {"delivered"}
@@ -871,14 +885,14 @@ class TestOneByOne:
 class TestReject:
     def test_records_what_is_no_job(self, account: Account) -> None:
         account.client.hset(KEYS.inbox, "garbage", "{")
-        account.client.zadd(KEYS.inbox_since, {"garbage": 1})
+        account.client.zadd(KEYS.inbox_lane("bulk"), {"garbage": 1})
         assert account.boxes.reject("garbage", "the document is not JSON")
         outcome = account.outcomes.get("garbage")
         assert outcome is not None
         assert outcome.status == "invalid"
         assert outcome.message == "the document is not JSON"
         assert account.outcomes.recent() == [outcome]
-        assert account.client.hlen(KEYS.inbox) == account.client.zcard(KEYS.inbox_since) == 0
+        assert not account.client.exists(KEYS.inbox, KEYS.inbox_lane("bulk"))
         assert 0 < account.client.ttl(KEYS.outcome("garbage")) <= RETENTION_S
 
     def test_lists_it_under_its_email_where_that_is_known(self, account: Account) -> None:
@@ -892,7 +906,7 @@ class TestReject:
         account.produce(job)
         assert not account.boxes.reject(job.job_id, "bad")
         assert account.status(job) == "pending"
-        assert account.boxes.documents([job.job_id]) == [None]
+        assert job.job_id not in account.in_inbox()
         assert account.deliver_all() == [{"plan": "pro"}]
         assert not account.boxes.reject(job.job_id, "bad")
         assert account.status(job) == "delivered"
@@ -907,51 +921,44 @@ class TestReject:
         assert account.client.hlen(KEYS.inbox) == 0
 
 
-class TestAnnounce:
-    def test_names_what_has_waited_for_so_long(self, account: Account) -> None:
+class TestTake:
+    def test_gives_what_is_in_the_inbox(self, account: Account) -> None:
         job = account.job(plan="pro")
-        assert account.boxes.announce(older_than_s=60, limit=10) == []
-        wait_until(lambda: account.boxes.announce(older_than_s=0.05, limit=10) == [job.job_id])
+        assert account.boxes.take(limit=10, within_s=60) == [(job.job_id, dump_wire(job))]
 
-    def test_names_it_again_only_after_as_long(self, account: Account) -> None:
+    def test_gives_a_job_to_one_worker_and_again_if_it_stays(self, account: Account) -> None:
         job = account.job(plan="pro")
-        account.client.zadd(KEYS.inbox_since, {job.job_id: 1})
-        assert account.boxes.announce(older_than_s=60, limit=10) == [job.job_id]
-        assert account.boxes.announce(older_than_s=60, limit=10) == []
-        wait_until(lambda: account.boxes.announce(older_than_s=0.05, limit=10) == [job.job_id])
+        assert account.taken(within_s=0.05) == [job.job_id]
+        wait_until(lambda: account.taken(within_s=60) == [job.job_id])
+        assert account.taken() == []
 
-    def test_names_the_oldest_first_and_no_more_than_asked_for(self, account: Account) -> None:
-        jobs = [account.job(n=n) for n in range(5)]
-        for age, job in enumerate(jobs):
-            account.client.zadd(KEYS.inbox_since, {job.job_id: 100 - age})
-        first = account.boxes.announce(older_than_s=60, limit=3)
-        assert first == [job.job_id for job in reversed(jobs[2:])]
-        rest = account.boxes.announce(older_than_s=60, limit=3)
-        assert rest == [jobs[1].job_id, jobs[0].job_id]
+    def test_gives_live_jobs_first_and_the_oldest_of_each_lane(self, account: Account) -> None:
+        lanes: tuple[Lane, Lane] = ("bulk", "live")
+        jobs = {lane: [account.job(n=n, lane=lane) for n in range(3)] for lane in lanes}
+        for lane in lanes:
+            for age, job in enumerate(jobs[lane]):
+                account.client.zadd(KEYS.inbox_lane(lane), {job.job_id: 100 - age})
+        live, bulk = ([job.job_id for job in reversed(jobs[lane])] for lane in ("live", "bulk"))
+        assert account.taken(limit=4) == [*live, bulk[0]]
+        assert account.taken(limit=4) == bulk[1:]
 
     def test_finds_an_entry_that_has_no_time(self, account: Account) -> None:
-        account.job(plan="pro")
+        job = account.job(plan="pro")
         orphan = account.job(plan="max")
-        account.client.zrem(KEYS.inbox_since, orphan.job_id)
-        announced: set[str] = set()
-
-        def found() -> bool:
-            announced.update(account.boxes.announce(older_than_s=0.05, limit=10))
-            return orphan.job_id in announced
-
-        wait_until(found)
+        account.client.zrem(KEYS.inbox_lane("live"), orphan.job_id)
+        assert sorted(account.taken()) == [job.job_id, orphan.job_id]
 
     def test_forgets_a_time_that_has_no_entry(self, account: Account) -> None:
-        """It would be announced for ever, and hide an entry without a time."""
-        account.client.zadd(KEYS.inbox_since, {"gone": 1})
+        """It would be looked at for ever, and hide an entry without a time."""
+        account.client.zadd(KEYS.inbox_lane("live"), {"gone": 1})
         account.client.hset(KEYS.inbox, "orphan", "{")
-        wait_until(lambda: account.boxes.announce(older_than_s=0.01, limit=10) == ["orphan"])
-        assert account.client.zrange(KEYS.inbox_since, 0, -1) == ["orphan"]
+        wait_until(lambda: account.taken() == ["orphan"])
+        assert not account.client.exists(KEYS.inbox_lane("live"))
 
-    def test_of_an_empty_inbox_names_nothing(self, account: Account) -> None:
-        assert account.boxes.announce(older_than_s=0, limit=10) == []
+    def test_of_an_empty_inbox_gives_nothing(self, account: Account) -> None:
+        assert account.taken() == []
         account.staged(plan="pro")
-        assert account.boxes.announce(older_than_s=0, limit=10) == []
+        assert account.taken() == []
 
 
 class TestTwice:
@@ -961,9 +968,9 @@ class TestTwice:
         older = account.job(ago_s=20, plan="free", seats=1)
         newer = account.job(plan="pro")
         for job in (newer, older):
-            assert account.boxes.stage(job) == "staged"
+            assert account.stage(job) == "staged"
             after = account.state()
-            assert account.boxes.stage(job) == "known"
+            assert account.stage(job) == "known"
             assert account.state() == after
         (lease,) = account.release()
         after = account.state()
@@ -1010,7 +1017,7 @@ def test_when_all_jobs_are_at_their_end_nothing_lasts(account: Account) -> None:
     endings: list[Status] = ["delivered", "pending", "refused"]
     for n in range(30):
         job = account.job(emails[n % 3], ago_s=100 - n, lane="bulk" if n % 2 else "live", n=n)
-        account.boxes.stage(job)
+        account.stage(job)
         if n % 5 == 0:
             account.boxes.reject(account.job(ADA, n=n).job_id, "bad")
         if n % 7 == 0:
@@ -1034,7 +1041,7 @@ def test_two_accounts_share_nothing(client: redis.Redis) -> None:
     account = Account(client)
     other = Mailboxes(client, Keys("eu"), lease_s=60, retention_s=RETENTION_S)
     job = account.staged(plan="pro")
-    assert other.stage(job) == "staged"
+    assert other.stage([job]) == [("staged", "")]
     assert len(other.release(max_parallel=1)[0]) == 1
     assert len(account.release(1)) == 1
     tags = {re.match(r"courier:(\{[a-z]+\}):", str(key))[1] for key in account.names()}  # type: ignore[index]
@@ -1056,3 +1063,139 @@ def test_scores_keep_their_microseconds(account: Account) -> None:
     )
     assert re.fullmatch(r"\d{16}", raw)
     assert json.loads(raw) == score
+
+
+def released_in_turn(account: Account, boxes: Mailboxes, count: int) -> str:
+    """The first letters of the emails that are leased, one after another."""
+    letters = ""
+    for _ in range(count):
+        in_flight = account.client.zcard(KEYS.prefix + "inflight")
+        letters += "".join(each.email[0] for each in boxes.release(max_parallel=in_flight + 1)[0])
+    return letters
+
+
+class TestLanes:
+    """Promise 9: live before bulk, which has a share all the same."""
+
+    def test_bulk_gets_its_share_while_live_jobs_wait(self, account: Account) -> None:
+        for n in range(30):
+            account.staged(f"live-{n}@example.com", plan="pro")
+            account.staged(f"bulk-{n}@example.com", plan="pro", lane="bulk")
+        assert released_in_turn(account, account.boxes, 30) == ("l" * 9 + "b") * 3
+
+    def test_bulk_saves_no_share_up_while_it_has_nothing_to_send(self, account: Account) -> None:
+        for n in range(30):
+            account.staged(f"live-{n}@example.com", plan="pro")
+        assert released_in_turn(account, account.boxes, 20) == "l" * 20
+        for n in range(3):
+            account.staged(f"bulk-{n}@example.com", plan="pro", lane="bulk")
+        assert released_in_turn(account, account.boxes, 10) == "l" * 9 + "b"
+
+    def test_the_share_is_a_setting(self, account: Account) -> None:
+        boxes = Mailboxes(account.client, KEYS, lease_s=60, retention_s=RETENTION_S, bulk_share=0.5)
+        for n in range(6):
+            account.staged(f"live-{n}@example.com", plan="pro")
+            account.staged(f"bulk-{n}@example.com", plan="pro", lane="bulk")
+        assert released_in_turn(account, boxes, 6) == "lblblb"
+
+    def test_bulk_gathers_while_more_comes_in(self, account: Account) -> None:
+        account.staged(plan="free", lane="bulk", ago_s=20)
+        more = account.job(plan="pro", lane="bulk")
+        leases, again_s = account.boxes.release(max_parallel=20)
+        assert leases == []
+        assert again_s is not None
+        assert 0 < again_s <= 5
+        assert account.stage(more) == "staged"
+        assert account.deliver_all() == [{"plan": "pro"}]
+
+    def test_bulk_does_not_gather_for_ever(self, account: Account) -> None:
+        job = account.staged(plan="free", lane="bulk")
+        account.job(BOB, plan="pro", lane="bulk")
+        account.client.zincrby(KEYS.prefix + "due:bulk", -5_000_000, job.mailbox_id)
+        assert account.released() == [ADA]
+
+
+class TestTypes:
+    def test_the_type_first_used_for_a_key_is_remembered(self, account: Account) -> None:
+        account.staged(plan="pro", seats=3)
+        account.staged(BOB, plan=1)
+        assert account.client.hgetall(KEYS.types) == {"plan": "String", "seats": "Integer"}
+
+    def test_another_type_is_a_warning(self, account: Account) -> None:
+        account.staged(plan="pro")
+        job = account.job(plan=1, seats=3)
+        words = "plan: Integer, but String was used first"
+        assert account.boxes.stage([job]) == [("staged", words)]
+        assert account.outcome(job).warning == words
+        assert account.deliver_all() == [{"plan": 1, "seats": 3}]
+
+    def test_where_types_are_strict_nothing_is_staged(self, account: Account) -> None:
+        strict = Mailboxes(
+            account.client, KEYS, lease_s=60, retention_s=RETENTION_S, strict_types=True
+        )
+        account.staged(plan="pro")
+        job = account.job(BOB, plan=1, seats=3)
+        before = account.state()
+        words = "plan: Integer, but String was used first"
+        assert strict.stage([job]) == [("mistyped", words)]
+        assert account.state() == before
+
+
+class TestOnlyChanged:
+    """What was confirmed as delivered is not sent again, if that is asked for."""
+
+    def job(self, account: Account, *, ago_s: float = 5, **attributes: Any) -> AttributeJob:
+        job = replace(account.job(ago_s=ago_s, **attributes), only_changed=True)
+        account.produce(job)
+        return job
+
+    def test_a_job_that_changes_nothing_ends_unchanged(self, account: Account) -> None:
+        account.staged(plan="pro", seats=3)
+        account.deliver_all()
+        job = self.job(account, plan="pro", seats=3)
+        assert account.stage(job) == "unchanged"
+        assert account.status(job) == "unchanged"
+        assert account.outcomes.of_email(ADA)[0].job_id == job.job_id
+        assert account.released() == []
+
+    def test_the_rest_is_sent(self, account: Account) -> None:
+        account.staged(plan="pro", seats=3)
+        account.deliver_all()
+        job = self.job(account, plan="pro", seats=4)
+        assert account.stage(job) == "staged"
+        assert account.deliver_all() == [{"seats": 4}]
+        assert account.status(job) == "delivered"
+
+    def test_the_same_value_of_another_type_is_a_change(self, account: Account) -> None:
+        account.staged(seats=1)
+        account.deliver_all()
+        assert account.stage(self.job(account, seats=True)) == "staged"
+
+    def test_what_was_only_sent_is_sent_again(self, account: Account) -> None:
+        account.staged(plan="pro")
+        claim = account.claim()
+        taken = frozenset({"plan"})
+        results = (JobResult(job_id=claim.jobs[0].job_id, status="unconfirmed", fields={}),)
+        assert account.boxes.settle(claim, Settlement(jobs=results, taken=taken))
+        assert account.stage(self.job(account, plan="pro")) == "staged"
+
+    def test_what_waits_to_be_replaced_is_sent(self, account: Account) -> None:
+        account.staged(ago_s=20, plan="pro")
+        account.deliver_all()
+        other = account.staged(ago_s=10, plan="free")
+        assert account.stage(self.job(account, plan="pro")) == "staged"
+        assert account.status(other) == "superseded"
+        assert account.deliver_all() == [{"plan": "pro"}]
+
+    def test_it_is_the_newest_all_the_same(self, account: Account) -> None:
+        account.staged(ago_s=20, plan="pro")
+        account.deliver_all()
+        assert account.stage(self.job(account, ago_s=5, plan="pro")) == "unchanged"
+        late = account.job(ago_s=10, plan="free")
+        assert account.stage(late) == "superseded"
+
+    def test_without_being_asked_for_it_is_sent_again(self, account: Account) -> None:
+        account.staged(plan="pro")
+        account.deliver_all()
+        account.staged(ago_s=5, plan="pro")
+        assert account.deliver_all() == [{"plan": "pro"}]

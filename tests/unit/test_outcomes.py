@@ -67,6 +67,7 @@ class TestAnOutcome:
             "attempts": 2,
             "http_status": 200,
             "message": None,
+            "warning": None,
             "customers": [{"uuid": "cus_1", "external_id": None}],
             "occurred_at": "2026-03-01T09:30:00+00:00",
             "accepted_at": "2026-03-01T09:30:00+00:00",
@@ -123,7 +124,7 @@ def stage(mailboxes: Mailboxes, email: str = ADA, **attributes: str) -> str:
             "occurred_at": datetime.now(UTC),
         },
     )
-    mailboxes.stage(job)
+    mailboxes.stage([job])
     return job.job_id
 
 

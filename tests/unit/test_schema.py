@@ -7,16 +7,20 @@ import pickle
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import Enum
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attribute_courier.jobs.attributes import Attribute, attributes_from
+from attribute_courier.jobs import schema
+from attribute_courier.jobs.attributes import Attribute, AttributeType, attributes_from
 from attribute_courier.jobs.errors import CourierError, InvalidJob, UnknownWireVersion
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import AttributeJob
@@ -26,6 +30,7 @@ from attribute_courier.jobs.schema import (
     email_of_wire,
     load_job,
     load_wire,
+    make_job,
 )
 
 JOB_ID = "01a2082a-52c7-7d95-a474-98e041f97465"
@@ -77,9 +82,9 @@ class TestAGoodJob:
 
     def test_may_leave_out_what_is_optional_or_say_null(self) -> None:
         left_out = load_job(JOB_ID, document(lane=..., idempotency_key=...))
-        null = load_job(JOB_ID, document(lane=None, idempotency_key=None))
+        null = load_job(JOB_ID, document(lane=None, only_changed=None, idempotency_key=None))
         assert left_out == null
-        assert (null.lane, null.idempotency_key) == ("live", None)
+        assert (null.lane, null.only_changed, null.idempotency_key) == ("live", False, None)
         assert load_job(JOB_ID, document(attributes=[AGE | {"source": None}])).attributes == (
             Attribute.of("Integer", 8, key="age"),
         )
@@ -140,6 +145,7 @@ class TestWhatIsRefused:
             ({"attributes": [AGE | {"key": f"k{n}"} for n in range(251)]}, "attributes"),
             ({"attributes": [AGE, None]}, "attributes[1]"),
             ({"attributes": [AGE, "age"]}, "attributes[1]"),
+            ({"attributes": [Attribute.of("Integer", 8, key="age")]}, "attributes[0]"),
             ({"attributes": [AGE | {"type": "integer"}]}, "attributes[0].type"),
             ({"attributes": [AGE | {"type": ["Integer"]}]}, "attributes[0].type"),
             ({"attributes": [AGE | {"key": "a-b"}]}, "attributes[0].key"),
@@ -155,6 +161,8 @@ class TestWhatIsRefused:
             ({"occurred_at": 1772357400}, "occurred_at"),
             ({"lane": "Live"}, "lane"),
             ({"lane": ["live"]}, "lane"),
+            ({"only_changed": "true"}, "only_changed"),
+            ({"only_changed": 1}, "only_changed"),
             ({"idempotency_key": ""}, "idempotency_key"),
             ({"idempotency_key": "k" * 256}, "idempotency_key"),
             ({"idempotency_key": "\udcff"}, "idempotency_key"),
@@ -368,6 +376,7 @@ any_document = st.fixed_dictionaries(
         "attributes": st.lists(any_attribute | any_json, max_size=4) | any_json,
         "occurred_at": st.just("2026-03-01T09:30:00Z") | any_json,
         "lane": st.sampled_from(["live", "bulk"]) | any_json,
+        "only_changed": st.booleans() | any_json,
         "idempotency_key": any_json,
         "more": any_json,
     },
@@ -424,6 +433,7 @@ def test_whatever_bytes_come_are_an_invalid_job(wire: bytes | str) -> None:
     st.datetimes(datetime(1970, 1, 2), datetime(2286, 1, 1), timezones=st.timezones()),
     st.none() | st.text(min_size=1, max_size=255),
     st.sampled_from(["live", "bulk"]),
+    st.booleans(),
 )
 @settings(deadline=None)
 def test_a_job_comes_back_from_its_wire_text_as_it_was(
@@ -432,6 +442,7 @@ def test_a_job_comes_back_from_its_wire_text_as_it_was(
     occurred_at: datetime,
     idempotency_key: str | None,
     lane: str,
+    only_changed: bool,
 ) -> None:
     attributes = [
         {"type": type_, "key": f"k{n}", "value": value} for n, (type_, value) in enumerate(values)
@@ -445,6 +456,7 @@ def test_a_job_comes_back_from_its_wire_text_as_it_was(
             occurred_at=occurred_at,
             idempotency_key=idempotency_key,
             lane=lane,
+            only_changed=only_changed,
         ),
     )
     if isinstance(made, InvalidJob):
@@ -455,6 +467,187 @@ def test_a_job_comes_back_from_its_wire_text_as_it_was(
     assert again == made
     assert [type(a.value) for a in again.attributes] == [type(a.value) for a in made.attributes]
     assert (again.version, again.mailbox_id) == (made.version, made.mailbox_id)
+
+
+# The quick way: what is right is made into a job without the schema, which must make no difference.
+
+
+@contextmanager
+def by_the_schema_alone() -> Iterator[None]:
+    """The quick way is closed: whatever it is asked, it refuses."""
+    closed = mock.Mock(side_effect=InvalidJob([]))
+    with mock.patch.multiple(schema, right_attributes=closed, right_documents=closed):
+        yield
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Whoever asks one of these schemas fails the test."""
+    closed = mock.Mock()
+    closed.load.side_effect = AssertionError("the schema was asked")
+    with mock.patch.multiple(schema, **dict.fromkeys(names, closed)):
+        yield
+
+
+def everything_in(judged: AttributeJob | InvalidJob) -> object:
+    """Also what `==` does not tell apart, such as 8 and 8.0."""
+    if isinstance(judged, InvalidJob):
+        return type(judged), judged.errors
+    values = [(type(each.value), repr(each.value), type(each.key)) for each in judged.attributes]
+    return (
+        judged,
+        values,
+        type(judged.email),
+        type(judged.idempotency_key),
+        judged.occurred_at.tzinfo,
+    )
+
+
+class Plan(Enum):
+    PRO = "pro"
+    SEATS = 7
+
+
+class Text(str):
+    __slots__ = ()
+
+
+good_value = (
+    st.text(min_size=1, max_size=20)
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.decimals(allow_nan=False, allow_infinity=False)
+    | st.datetimes()
+    | st.dates()
+    | st.sampled_from([*Plan, Text("text"), -0.0, "2016-01-31", "8", "t", 0, 1, 10**300])
+)
+any_value = good_value | any_json | st.just(object()) | st.binary()
+any_key = st.sampled_from(["age", "channel", "plan", "mrr", Text("nps")]) | any_text | st.integers()
+any_own_attribute = st.builds(
+    Attribute,
+    type=st.sampled_from(AttributeType),
+    key=any_key,
+    value=any_value,
+    source=st.none() | st.just("crm") | any_text,
+)
+good_own_attribute = st.sampled_from(
+    [
+        Attribute.of("Integer", "8"),
+        Attribute.of("Decimal", "0.10", key="another", source="crm"),
+        Attribute.of("Timestamp", "2016-01-31", key="mrr"),
+    ]
+)
+good_attribute = st.fixed_dictionaries(
+    {
+        "type": types | st.sampled_from(AttributeType),
+        "key": st.sampled_from(["age", "channel", "plan", "mrr"]),
+        "value": good_value,
+    },
+    optional={"source": st.none() | st.just("crm")},
+)
+good_arguments = st.fixed_dictionaries(
+    {
+        "job_id": st.just(JOB_ID),
+        "email": st.sampled_from(["ada@example.com", " Ada@EXAMPLE.com ", Text("a@b.example")]),
+        "attributes": st.dictionaries(
+            st.sampled_from(["age", "plan", "mrr"]), good_value | good_own_attribute, min_size=1
+        )
+        | st.lists(good_attribute, min_size=1, max_size=2),
+        "occurred_at": st.datetimes(datetime(1971, 1, 1), timezones=st.timezones())
+        | st.sampled_from(["2026-03-01T09:30:00Z", "2026-03-01T10:30+01:00"]),
+    },
+    optional={
+        "source": st.none() | st.just("survey"),
+        "lane": st.sampled_from(["live", "bulk", Text("bulk")]),
+        "only_changed": st.booleans(),
+        "idempotency_key": st.none() | st.just("signup-17"),
+    },
+)
+odd = st.sampled_from([None, "", "live", "true", 0, 1, 1.0, True, [], {}, b"x", JOB_ID.upper()])
+spoiling = {
+    "job_id": odd,
+    "email": odd | st.sampled_from(["ada", "ada@\ud83e.com", "a" * 250 + "@b.com"]),
+    "attributes": odd
+    | st.dictionaries(any_key, any_value | any_own_attribute, max_size=2)
+    | st.lists(good_attribute | any_attribute | any_own_attribute | odd, max_size=2),
+    "occurred_at": odd | st.datetimes(timezones=st.none() | st.timezones()),
+    "source": st.sampled_from(["", "x" * 256, "\ud83e"]),
+    "lane": odd,
+    "only_changed": odd,
+    "idempotency_key": odd | st.just("\ud83e"),
+}
+spoilt_arguments = st.one_of(
+    st.builds(lambda good, bad, name=name: good | {name: bad}, good_arguments, bad)
+    for name, bad in spoiling.items()
+)
+any_arguments = good_arguments | spoilt_arguments
+
+
+@given(any_arguments)
+@settings(deadline=None, max_examples=500)
+def test_the_quick_way_makes_the_job_or_the_errors_of_the_schema(arguments: dict[str, Any]) -> None:
+    def make() -> object:
+        return everything_in(job_or_errors(lambda *_: make_job(**arguments), None, None))
+
+    quickly = make()
+    with by_the_schema_alone():
+        assert quickly == make()
+
+
+@given(
+    any_document
+    | any_arguments.map(lambda found: document(**found | {"job_id": ..., "source": ...}))
+)
+@settings(deadline=None, max_examples=300)
+def test_a_document_is_loaded_as_by_the_schema_alone(found: object) -> None:
+    quickly = everything_in(job_or_errors(load_job, JOB_ID, found))
+    with by_the_schema_alone():
+        assert quickly == everything_in(job_or_errors(load_job, JOB_ID, found))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"plan": "pro", "age": 8, "mrr": 19.9, "trial": False, "tier": Plan.PRO},
+        {"at": datetime(2026, 3, 1, tzinfo=UTC), "ltv": Decimal("0.1")},
+        {"age": Attribute.of("Integer", "8", source="crm")},
+        [FACEBOOK, AGE],
+        [Attribute.of("Integer", "8", key="age")],
+    ],
+)
+def test_what_is_right_is_a_job_without_the_schema(attributes: Any) -> None:
+    """Else every job costs several times as much."""
+    with without("_JOB", "_ATTRIBUTE"):
+        assert make_job(
+            JOB_ID,
+            email="ada@example.com",
+            attributes=attributes,
+            occurred_at=datetime(2026, 3, 1, tzinfo=UTC),
+            source="crm",
+            lane="bulk",
+            only_changed=True,
+            idempotency_key="signup-17",
+        )
+
+
+def test_right_attributes_of_a_document_need_no_schema_for_each() -> None:
+    with without("_ATTRIBUTE"):
+        assert load_job(JOB_ID, document())
+
+
+def test_a_job_has_up_to_250_attributes_however_it_is_made() -> None:
+    def make(count: int) -> AttributeJob:
+        return make_job(
+            JOB_ID,
+            email="ada@example.com",
+            attributes={f"k{n}": n for n in range(count)},
+            occurred_at="2026-03-01T09:30:00Z",
+        )
+
+    assert len(make(250).attributes) == 250
+    with pytest.raises(InvalidJob, match="1 to 250 attributes, this 251"):
+        make(251)
 
 
 SECRET = "Xq7-hush"

@@ -28,7 +28,7 @@ def header(text: str) -> str:
 def test_the_transitions_of_the_design_are_all_here() -> None:
     names = {name.rpartition("/")[2].removesuffix(".lua") for name in TRANSITIONS}
     assert names >= {
-        "enqueue", "stage", "reject", "announce", "release", "acquire", "claim", "settle",
+        "enqueue", "take", "stage", "reject", "release", "acquire", "claim", "settle",
         "observe", "probe", "pause", "resume", "replay", "fare",
     }  # fmt: skip
 
@@ -42,9 +42,9 @@ def test_a_script_opens_by_saying_what_it_takes_and_answers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_has_a_header_and_fewer_than_120_lines(name: str) -> None:
+def test_a_script_has_a_header_and_fewer_than_140_lines(name: str) -> None:
     assert len(header(SCRIPTS[name])) > 20
-    assert len(SCRIPTS[name].splitlines()) < 120
+    assert len(SCRIPTS[name].splitlines()) < 140
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import redis
@@ -35,7 +38,7 @@ class Account:
                 attributes=(Attribute.of("Integer", n, key="n"),),
                 occurred_at=self.outcomes.now(),
             )
-            assert self.boxes.stage(job) == "staged"
+            assert self.boxes.stage([job]) == [("staged", "")]
         return self.boxes.release(max_parallel=count)[0]
 
     def claim(self, lease: Lease) -> Claim:
@@ -139,3 +142,43 @@ def test_a_replayed_job_is_listed_once_and_as_it_stands_now(account: Account) ->
     assert account.boxes.reject(job_id, "a later end")
     assert [each.status for each in account.outcomes.recent()] == ["invalid"]
     assert not replay.job(job_id), "nor is that one replayed"
+
+
+def test_requests_leave_at_their_distance_whatever_crowds_before(client: redis.Redis) -> None:
+    weather = Weather(client, KEYS, rate_limit=10, probe_delays_s=(60,))
+    times: list[float] = []
+    for _ in range(3):
+        with weather.departing():
+            times.append(time.monotonic())
+    assert all(later - earlier >= 0.078 for earlier, later in pairwise(times))
+
+
+def test_no_more_leave_in_a_second_than_are_allowed(client: redis.Redis) -> None:
+    """A little over a second, for one more than in a second: after a gap they catch up."""
+    weather = Weather(client, KEYS, rate_limit=50, probe_delays_s=(60,))
+    planned = [int(_depart(weather)[0]) for _ in range(80)]
+    assert all(b - a >= 0.8e6 / 50 for a, b in pairwise(planned))
+    assert all(b - a >= 1e6 for a, b in zip(planned, planned[51:], strict=False))
+    assert planned[79] - planned[0] < 79 * 1e6 / 50
+
+
+def test_a_late_request_is_counted_when_it_left(client: redis.Redis) -> None:
+    weather = Weather(client, KEYS, rate_limit=1, probe_delays_s=(60,))
+    with weather.departing():
+        time.sleep(0.5)
+    (left,) = client.lrange(KEYS.prefix + "sent", 0, -1)
+    assert int(_depart(weather)[0]) - int(left) >= 800_000  # type: ignore[arg-type]
+    seconds, microseconds = client.time()  # type: ignore[misc]
+    assert int(left) > (seconds * 1_000_000 + microseconds) - 400_000  # type: ignore[arg-type]
+
+
+def test_without_redis_requests_leave_at_once() -> None:
+    gone = redis.Redis(port=1, socket_connect_timeout=0.1)
+    weather = Weather(gone, KEYS, rate_limit=1, probe_delays_s=(60,))
+    with weather.departing():
+        pass
+
+
+def _depart(weather: Weather) -> list[Any]:
+    answer: list[Any] = weather._call(weather._depart, weather._rate_limit)
+    return answer

@@ -14,6 +14,7 @@ import pytest
 from attribute_courier.jobs.attributes import AttributeType, attributes_from
 from attribute_courier.jobs.errors import InvalidJob
 from attribute_courier.jobs.ids import new_job_id
+from attribute_courier.jobs.job import Lane
 from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.schema import dump_wire, load_job, load_wire
 
@@ -132,32 +133,44 @@ def test_the_types_of_the_page_are_those_of_the_schema() -> None:
     assert [row[0] for row in rows("sent")] == list(AttributeType)
 
 
-def test_the_script_of_the_page_publishes_a_job_once() -> None:
+@pytest.mark.parametrize("lane", ["live", "bulk"])
+def test_the_script_of_the_page_publishes_a_job_once(lane: Lane) -> None:
     (_, script), (_, wire) = blocks("lua")[0], blocks("json job")[0]
     keys = Keys("main")
+    inbox = keys.inbox_lane(lane)
     redis = fakeredis.FakeRedis(decode_responses=True)
     first, second = new_job_id(), new_job_id()
 
     def publish(job_id: str, *idempotency: str) -> object:
-        names = [keys.inbox, keys.inbox_since, *map(keys.idempotency, idempotency)]
+        names = [keys.inbox, inbox, *map(keys.idempotency, idempotency)]
         return redis.eval(script, len(names), *names, job_id, wire, 2_592_000)
 
     assert publish(first, "signup-17") == first
-    since_ms = redis.zscore(keys.inbox_since, first)
+    from_ms = redis.zscore(inbox, first)
     assert publish(first, "signup-17") == first  # its answer was lost, and it is run again
     assert publish(second, "signup-17") == first
 
     assert redis.hgetall(keys.inbox) == {first: wire}
-    assert redis.zrange(keys.inbox_since, 0, -1, withscores=True) == [(first, since_ms)]
+    assert redis.zrange(inbox, 0, -1, withscores=True) == [(first, from_ms)]
     assert 0 < redis.ttl(keys.idempotency("signup-17")) <= 2_592_000
 
     assert publish(second) == second
-    assert redis.hlen(keys.inbox) == redis.zcard(keys.inbox_since) == 2
+    assert redis.hlen(keys.inbox) == redis.zcard(inbox) == 2
 
 
 def test_the_keys_of_the_page_are_those_of_the_code() -> None:
     keys = Keys("ACCOUNT")
     digest = hashlib.sha256(b"signup-17").hexdigest()
     idempotency = keys.idempotency("signup-17").replace(digest, "HASH")
-    for name in (keys.inbox, keys.inbox_since, idempotency):
+    for name in (keys.inbox, keys.inbox_lane("live"), keys.inbox_lane("bulk"), idempotency):
         assert f"`{name}`" in PAGE
+
+
+def test_the_fields_of_the_page_are_those_of_the_schema() -> None:
+    """The refusal of an unknown field lists them."""
+    with pytest.raises(InvalidJob) as caught:
+        load_job(JOB_ID, {"colour": "red"})
+    [said] = [error.message for error in caught.value.errors if error.path == "colour"]
+    table = PAGE.partition("## The document")[2].partition("Each attribute:")[0]
+    listed = re.findall(r"^\| `(\w+)` \| (?:required|optional) \|", table, re.MULTILINE)
+    assert re.findall(r"\w+", said.partition("a job has ")[2].replace(" and ", ", ")) == listed

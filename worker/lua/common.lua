@@ -26,28 +26,57 @@ local function job_of(version)
   return string.sub(version, 17, VERSION)
 end
 
-local finished = {} -- jobs that this script has brought to their end
+-- Both a mailbox's '#' fields and the entries of `delivered` begin with a version.
+local function version_of(entry)
+  return string.sub(entry, 1, VERSION)
+end
 
--- Writes what became of a job, once and for all.
-local function finish(job, mailbox, status, now, retention)
+local function after_version(entry)
+  return string.sub(entry, VERSION + 1)
+end
+
+-- A mailbox holds key → number and payload, '#number' → the version of a job and how many values are
+-- its own, and '@…' → state.
+local function is_value(field)
+  local mark = string.sub(field, 1, 1)
+  return mark ~= '@' and mark ~= '#'
+end
+
+local function number_of(held)
+  return string.match(held, '^%d+')
+end
+
+local finished = {} -- live jobs that this script has brought to their end
+
+-- Writes what became of a job, once and for all, and lists it under its email. `number`: the job's
+-- in its mailbox, or nil.
+local function finish(job, mailbox, number, status, now, retention)
   local outcome = key('outcome:' .. job)
   redis.call('HSET', outcome, 'status', status, 'settled', text(now))
   redis.call('HDEL', outcome, 'next')
   redis.call('EXPIRE', outcome, retention)
-  redis.call('HDEL', key('pending:' .. mailbox), job)
+  if number then
+    redis.call('HDEL', key('mailbox:' .. mailbox), '#' .. number)
+  end
+  if mailbox ~= '' then
+    local history = key('outcomes:' .. mailbox)
+    redis.call('LPUSH', history, job)
+    redis.call('LTRIM', history, 0, HISTORY - 1)
+    redis.call('EXPIRE', history, retention)
+  end
   redis.call('XADD', key('outcomes'), 'MAXLEN', '~', STREAM, '*', 'job', job, 'status', status)
   local minute = key('counters:' .. math.floor(now / 60000000))
   redis.call('HINCRBY', minute, status, 1)
   redis.call('EXPIRE', minute, COUNTED_S)
-  finished[#finished + 1] = job
+  if redis.call('HGET', outcome, 'lane') == 'live' then
+    finished[#finished + 1] = job
+  end
 end
 
--- Lists a job under its email, newest first.
-local function list_under(mailbox, job, retention)
-  local history = key('outcomes:' .. mailbox)
-  redis.call('LPUSH', history, job)
-  redis.call('LTRIM', history, 0, HISTORY - 1)
-  redis.call('EXPIRE', history, retention)
+local function leave_inbox(job)
+  redis.call('HDEL', key('inbox'), job)
+  redis.call('ZREM', key('inbox:live'), job)
+  redis.call('ZREM', key('inbox:bulk'), job)
 end
 
 -- Makes a mailbox due at `at` (microseconds), or when it may be tried again, if that is later.
@@ -55,7 +84,7 @@ local function make_due(mailbox, at)
   local box = key('mailbox:' .. mailbox)
   local rest_until = tonumber(redis.call('HGET', box, '@rest') or 0)
   at = math.max(at, rest_until)
-  if redis.call('HGET', box, '@lane') == 'live' then
+  if redis.call('HEXISTS', box, '@live') == 1 then
     redis.call('ZREM', key('due:bulk'), mailbox)
     redis.call('ZADD', key('due:live'), 'LT', at, mailbox)
   else

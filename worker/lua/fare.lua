@@ -1,6 +1,6 @@
 -- fare: how the account fares, at one moment.
 -- ARGV: requests a second allowed
--- Answers { now in microseconds, jobs in the inbox, oldest of them in milliseconds since the epoch,
+-- Answers { now in microseconds, jobs in the inbox, milliseconds since the epoch of the oldest of them,
 --   { due now, due later, earliest in microseconds } of live and of bulk, in flight,
 --   rate now, held until in microseconds ('0' for not), pause as field, value, …, circuit likewise,
 --   { status, count, … } of the last hour, minute by minute }
@@ -11,6 +11,13 @@ for i, lane in ipairs({ 'due:live', 'due:bulk' }) do
   local due = redis.call('ZCOUNT', key(lane), '-inf', now)
   lanes[i] = { due, redis.call('ZCARD', key(lane)) - due,
     redis.call('ZRANGE', key(lane), 0, 0, 'WITHSCORES')[2] or '' }
+end
+local oldest = ''
+for _, lane in ipairs({ 'inbox:live', 'inbox:bulk' }) do
+  local since = redis.call('ZRANGE', key(lane), 0, 0, 'WITHSCORES')[2]
+  if since and (oldest == '' or tonumber(since) < tonumber(oldest)) then
+    oldest = since
+  end
 end
 local ended = {}
 local minute = math.floor(now / 60000000)
@@ -23,7 +30,7 @@ end
 return {
   text(now),
   redis.call('HLEN', key('inbox')),
-  redis.call('ZRANGE', key('inbox:since'), 0, 0, 'WITHSCORES')[2] or '',
+  oldest,
   lanes,
   redis.call('ZCARD', key('inflight')),
   string.format('%.2f', current_rate(tonumber(ARGV[1]), now)),

@@ -2,8 +2,7 @@
 -- ARGV: job id, reasons, seconds of retention, mailbox and email where they are known, else ''
 -- Answers 1, or 0 when the job has an outcome already.
 local job, reasons, retention, mailbox, email = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-redis.call('HDEL', key('inbox'), job)
-redis.call('ZREM', key('inbox:since'), job)
+leave_inbox(job)
 if redis.call('EXISTS', key('outcome:' .. job)) == 1 then
   return 0
 end
@@ -11,7 +10,6 @@ local now = now_us()
 redis.call('HSET', key('outcome:' .. job), 'message', reasons, 'accepted', text(now))
 if mailbox ~= '' then
   redis.call('HSET', key('outcome:' .. job), 'email', email, 'mailbox', mailbox)
-  list_under(mailbox, job, retention)
 end
-finish(job, mailbox, 'invalid', now, retention)
+finish(job, mailbox, nil, 'invalid', now, retention)
 return 1

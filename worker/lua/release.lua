@@ -1,7 +1,10 @@
--- release: due mailboxes get a lease each, live ones first, as long as there is room in flight.
--- Takes back expired leases before, so nothing waits for a worker that died. A paused account gets
--- none, nor one whose next slot is far; an open circuit lets one through at a time, when it is due.
--- ARGV: leases at once at most, milliseconds of a lease, a fresh text to make tokens of
+-- release: due mailboxes get a lease each, as long as there is room in flight: live ones before bulk
+-- ones, which have a share all the same. Takes back expired leases before, so nothing waits for a
+-- worker that died. A paused account gets none, nor one whose next slot is far; an open circuit lets
+-- one through at a time, when it is due.
+-- ARGV: leases at once at most, milliseconds of a lease, a fresh text to make tokens of,
+--   share of the leases for bulk while both lanes wait (0 to 1, exclusive),
+--   milliseconds in which bulk mailboxes gather jobs, while more come in
 -- Answers milliseconds until there is something to release again (-1: nothing is waiting), then
 -- for each lease: mailbox, token, email, number of attributes.
 local max_parallel, lease_us = tonumber(ARGV[1]), ARGV[2] * 1000
@@ -32,28 +35,50 @@ local paused = redis.call('EXISTS', key('pause')) == 1
 if held or paused then
   free = 0
 end
-for _, lane in ipairs({ 'due:live', 'due:bulk' }) do
-  if free > 0 then
-    for _, mailbox in ipairs(redis.call('ZRANGEBYSCORE', key(lane), '-inf', now, 'LIMIT', 0, free)) do
-      redis.call('ZREM', key(lane), mailbox)
-      local box = redis.call('HGETALL', key('mailbox:' .. mailbox))
-      local email, attributes = nil, 0
-      for i = 1, #box, 2 do
-        if box[i] == '@email' then
-          email = box[i + 1]
-        elseif string.sub(box[i], 1, 1) ~= '@' then
-          attributes = attributes + 1
-        end
-      end
-      if attributes > 0 then
-        local token = ARGV[3] .. '.' .. #released
-        redis.call('ZADD', key('inflight'), now + lease_us, mailbox)
-        redis.call('HSET', key('leases'), mailbox, token)
-        released[#released + 1] = { mailbox, token, email, attributes }
-        free = free - 1
-      end
+local gather_us = redis.call('ZCARD', key('inbox:bulk')) > 0 and ARGV[5] * 1000 or 0
+local function waiting(lane, until_us)
+  return free > 0 and redis.call('ZRANGEBYSCORE', key(lane), '-inf', until_us, 'LIMIT', 0, free) or {}
+end
+local live, bulk = waiting('due:live', now), waiting('due:bulk', now - gather_us)
+local turn = tonumber(redis.call('HGET', key('throttle'), 'turn') or 0) -- at 1, but for rounding, it is bulk's
+local function next_mailbox()
+  if #live > 0 and (#bulk == 0 or turn < 0.999) then
+    if #bulk > 0 then
+      turn = turn + ARGV[4] / (1 - ARGV[4])
+    end
+    return table.remove(live, 1), 'due:live'
+  elseif #bulk > 0 then
+    turn = math.max(0, turn - 1)
+    return table.remove(bulk, 1), 'due:bulk'
+  end
+end
+local before = turn
+while free > 0 do
+  local mailbox, lane = next_mailbox()
+  if not mailbox then
+    break
+  end
+  redis.call('ZREM', key(lane), mailbox)
+  local box = redis.call('HGETALL', key('mailbox:' .. mailbox))
+  local job, attributes = nil, 0
+  for i = 1, #box, 2 do
+    if is_value(box[i]) then
+      attributes = attributes + 1
+    elseif string.sub(box[i], 1, 1) == '#' then
+      job = job_of(box[i + 1])
     end
   end
+  if attributes > 0 then
+    local token = ARGV[3] .. '.' .. #released
+    redis.call('ZADD', key('inflight'), now + lease_us, mailbox)
+    redis.call('HSET', key('leases'), mailbox, token)
+    local email = redis.call('HGET', key('outcome:' .. job), 'email')
+    released[#released + 1] = { mailbox, token, email, attributes }
+    free = free - 1
+  end
+end
+if turn ~= before then
+  redis.call('HSET', key('throttle'), 'turn', turn)
 end
 
 -- The earliest of: the end of a lease, the end of what holds all back, and, while there is room, a
@@ -63,9 +88,10 @@ if held and not paused and (not soonest or not_before < tonumber(soonest)) then
   soonest = not_before
 end
 if free > 0 then
-  for _, lane in ipairs({ 'due:live', 'due:bulk' }) do
+  for lane, later_us in pairs({ ['due:live'] = 0, ['due:bulk'] = gather_us }) do
     local due = redis.call('ZRANGE', key(lane), 0, 0, 'WITHSCORES')[2]
-    if due and (not soonest or tonumber(due) < tonumber(soonest)) then
+    due = due and due + later_us
+    if due and (not soonest or due < tonumber(soonest)) then
       soonest = due
     end
   end

@@ -13,7 +13,15 @@ if redis.call('HGET', key('leases'), mailbox) ~= token .. '!' then
   return 0
 end
 end_lease(mailbox)
-local box, pending = key('mailbox:' .. mailbox), key('pending:' .. mailbox)
+local box = key('mailbox:' .. mailbox)
+local held, numbers = {}, {} -- what the mailbox held until now; each job's number in it
+local fields = redis.call('HGETALL', box)
+for i = 1, #fields, 2 do
+  held[fields[i]] = fields[i + 1]
+  if string.sub(fields[i], 1, 1) == '#' then
+    numbers[job_of(fields[i + 1])] = string.sub(fields[i], 2)
+  end
+end
 
 local at = 8
 local function take()
@@ -41,7 +49,7 @@ for _ = 1, take() do
     kept = true
   else
     ended[job] = true
-    finish(job, mailbox, status, now, retention)
+    finish(job, mailbox, numbers[job], status, now, retention)
   end
 end
 
@@ -50,20 +58,19 @@ for _, value in ipairs(sent) do
     redis.call('HSET', key('delivered:' .. mailbox), value.key, value.version .. value.digest)
     redis.call('EXPIRE', key('delivered:' .. mailbox), retention)
   end
-  if ended[job_of(value.version)] then
-    local held = redis.call('HGET', box, value.key)
-    if held and string.sub(held, 1, VERSION) == value.version then
-      redis.call('HDEL', box, value.key)
-    end
+  local job, content = job_of(value.version), held[value.key]
+  if ended[job] and content and number_of(content) == numbers[job] then
+    redis.call('HDEL', box, value.key)
+    held[value.key] = nil
   end
 end
 
 local left = false
-for _, field in ipairs(redis.call('HKEYS', box)) do
-  left = left or string.sub(field, 1, 1) ~= '@'
+for field in pairs(held) do
+  left = left or is_value(field)
 end
 if not left then
-  redis.call('DEL', box, pending)
+  redis.call('DEL', box)
   if rest_us > 0 then
     -- The lost request of a job at its end must not act after the next job's.
     redis.call('HSET', box, '@rest', text(now + rest_us))
@@ -77,8 +84,8 @@ if ARGV[7] == '1' then
 end
 -- A job that came in meanwhile has waited for nothing yet; one whose turn to be tried alone has
 -- not come waits for the one that is tried.
-local behind = kept and redis.call('HEXISTS', box, '@alone') == 1
-for _, job in ipairs(redis.call('HKEYS', pending)) do
+local behind = kept and (held['@alone'] or ARGV[7] == '1')
+for job in pairs(numbers) do
   if not judged[job] and not behind then
     retry_us = 0
   end

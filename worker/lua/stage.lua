@@ -1,61 +1,99 @@
 -- stage: a job leaves the inbox for its email's mailbox, where the newest value of each key stands.
 -- ARGV: job id, mailbox, email, lane, version, seconds of retention, names of its keys,
---       then for each attribute: key, payload
--- Answers 'staged', 'superseded' (newer values stand there or were delivered), 'known' (it was
--- staged before), or 'future' (occurred too far ahead of Redis's clock; nothing was changed); then
--- the ids of the jobs that are superseded by it, its own perhaps.
+--   '1' if a key must keep the type that was first used for it, '1' to skip what is there already,
+--   then for each attribute: key, type, payload, digest of type and value
+-- Answers { what came of it, live jobs that it brought to an end, its own perhaps, and which keys had
+-- another type before }. What came of it: 'staged'; 'superseded' (newer values stand there or were
+-- delivered); 'unchanged' (all were delivered, and are to be skipped then); 'known' (it was staged
+-- before); or, with nothing changed, 'future' (occurred too far ahead of Redis's clock), 'mistyped'.
 local job, mailbox, email, lane, version = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local retention = ARGV[6]
+local retention, names, strict, skip = ARGV[6], ARGV[7], ARGV[8] == '1', ARGV[9] == '1'
 local FUTURE_US = 5 * 60 * 1000000
+local FIRST, STEP = 10, 4
 local now = now_us()
 
 if redis.call('EXISTS', key('outcome:' .. job)) == 1 then
-  redis.call('HDEL', key('inbox'), job)
-  redis.call('ZREM', key('inbox:since'), job)
-  return { 'known', finished }
+  leave_inbox(job)
+  return { 'known', finished, '' }
 end
 if tonumber(string.sub(version, 1, 16)) > now + FUTURE_US then
-  return { 'future', finished }
+  return { 'future', finished, '' }
 end
 
-redis.call('HSET', key('outcome:' .. job), 'status', 'pending', 'email', email, 'mailbox', mailbox,
-  'lane', lane, 'keys', ARGV[7], 'occurred', string.sub(version, 1, 16), 'accepted', text(now))
-list_under(mailbox, job, retention)
+local keys = {}
+for i = FIRST, #ARGV, STEP do
+  keys[#keys + 1] = ARGV[i]
+end
+local box = key('mailbox:' .. mailbox)
+local types = redis.call('HMGET', key('types'), unpack(keys))
+local held = redis.call('HMGET', box, unpack(keys))
+local delivered = redis.call('HMGET', key('delivered:' .. mailbox), unpack(keys))
 
-local box, pending = key('mailbox:' .. mailbox), key('pending:' .. mailbox)
+local mistyped, first_used = {}, {}
+for n, name in ipairs(keys) do
+  local type = ARGV[FIRST + STEP * (n - 1) + 1]
+  if not types[n] then
+    first_used[#first_used + 1] = name
+    first_used[#first_used + 1] = type
+  elseif types[n] ~= type then
+    mistyped[#mistyped + 1] = name .. ': ' .. type .. ', but ' .. types[n] .. ' was used first'
+  end
+end
+mistyped = table.concat(mistyped, '; ')
+if strict and mistyped ~= '' then
+  return { 'mistyped', finished, mistyped }
+end
+if #first_used > 0 then
+  redis.call('HSET', key('types'), unpack(first_used))
+end
+
+leave_inbox(job)
+redis.call('HSET', key('outcome:' .. job), 'email', email, 'mailbox', mailbox, 'lane', lane,
+  'keys', names, 'occurred', string.sub(version, 1, 16), 'accepted', text(now))
+if mistyped ~= '' then
+  redis.call('HSET', key('outcome:' .. job), 'warning', mistyped)
+end
+
 local lease = redis.call('HGET', key('leases'), mailbox)
 local in_flight = lease and string.sub(lease, -1) == '!'
-local owned = 0
-for i = 8, #ARGV, 2 do
-  local held = redis.call('HGET', box, ARGV[i])
-  local seen = redis.call('HGET', key('delivered:' .. mailbox), ARGV[i])
-  if (not held or string.sub(held, 1, VERSION) < version)
-    and (not seen or string.sub(seen, 1, VERSION) <= version) then
-    redis.call('HSET', box, ARGV[i], version .. ARGV[i + 1])
-    owned = owned + 1
-    if held then
-      local older = job_of(held)
-      -- A job whose values are in flight is judged by their answer.
-      if redis.call('HINCRBY', pending, older, -1) == 0 and not in_flight then
-        finish(older, mailbox, 'superseded', now, retention)
+local number = redis.call('HGET', box, '@next') or 1
+local own, unchanged = {}, 0
+for n, name in ipairs(keys) do
+  local payload, digest = ARGV[FIRST + STEP * (n - 1) + 2], ARGV[FIRST + STEP * (n - 1) + 3]
+  local older = held[n] and number_of(held[n])
+  local entry = older and redis.call('HGET', box, '#' .. older)
+  local seen = delivered[n]
+  if (not older or version_of(entry) < version) and (not seen or version_of(seen) <= version) then
+    if skip and not older and seen and after_version(seen) == digest then
+      -- It is the newest all the same: what comes later and is older must not replace it.
+      redis.call('HSET', key('delivered:' .. mailbox), name, version .. digest)
+      unchanged = unchanged + 1
+    else
+      own[#own + 1] = name
+      own[#own + 1] = number .. payload
+      if older then
+        local left = after_version(entry) - 1
+        redis.call('HSET', box, '#' .. older, version_of(entry) .. text(left))
+        -- A job whose values are in flight is judged by their answer.
+        if left == 0 and not in_flight then
+          finish(job_of(entry), mailbox, older, 'superseded', now, retention)
+        end
       end
     end
   end
 end
-redis.call('HDEL', key('inbox'), job)
-redis.call('ZREM', key('inbox:since'), job)
-if owned == 0 then
-  finish(job, mailbox, 'superseded', now, retention)
-  return { 'superseded', finished }
+if #own == 0 then
+  local status = unchanged == #keys and 'unchanged' or 'superseded'
+  finish(job, mailbox, nil, status, now, retention)
+  return { status, finished, mistyped }
 end
 
-redis.call('HSET', pending, job, owned)
-redis.call('HSET', box, '@email', email)
+redis.call('HSET', box, '#' .. number, version .. text(#own / 2), '@next', number + 1, unpack(own))
 redis.call('PERSIST', box) -- what is left to rest after its last job ends by itself
-if lane == 'live' or redis.call('HEXISTS', box, '@lane') == 0 then
-  redis.call('HSET', box, '@lane', lane)
+if lane == 'live' then
+  redis.call('HSET', box, '@live', 1)
 end
 if not lease then
   make_due(mailbox, now)
 end
-return { 'staged', finished }
+return { 'staged', finished, mistyped }

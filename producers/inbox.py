@@ -1,0 +1,132 @@
+"""The inbox in Redis, where jobs wait for a worker, and the messages that wake one up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import redis
+from kombu.exceptions import OperationalError
+
+from ..config import CourierCelery, Settings, make_celery
+from ..config.celery import ACCEPT_TASK
+from ..config.connections import connect_briefly
+from ..config.scripts import load_script
+from ..jobs.errors import NotEnqueued
+from ..jobs.job import AttributeJob, Lane, describe
+from ..jobs.keys import Keys
+from ..jobs.outcome import Outcomes
+from ..jobs.schema import dump_wire
+
+log = logging.getLogger(__name__)
+
+_TRANSPORT = f"{__package__}.transport:Transport"
+"""By its name, since kombu's part of it is imported when a message is sent, and not before."""
+
+
+class Entry(NamedTuple):
+    """A job as the inbox takes it."""
+
+    job_id: str
+    wire: str
+    idempotency: str
+    """The key in Redis of its idempotency key; "" for none."""
+
+    @classmethod
+    def of(cls, job: AttributeJob, keys: Keys) -> Entry:
+        """A job's entry.
+
+        Raises:
+            InvalidJob: the document is longer than 64 KiB.
+        """
+        key = job.idempotency_key
+        return cls(job.job_id, dump_wire(job), "" if key is None else keys.idempotency(key))
+
+
+class Inbox:
+    """The way into the accounts' inboxes. May be shared by threads, and made before a fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._enqueue = load_script(self.redis, "attribute_courier.producers", "enqueue.lua")
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        return connect_briefly(self._settings)
+
+    @cached_property
+    def celery(self) -> CourierCelery:
+        app = make_celery(self._settings, socket_timeout_s=self._settings.enqueue_timeout_s / 4)
+        # Kombu would go on connecting for seconds; a job is found without its message, too.
+        app.conf.broker_transport_options |= {"max_retries": 0}
+        app.conf.broker_transport = _TRANSPORT
+        return app
+
+    def put(self, keys: Keys, lane: Lane, entries: Iterable[Entry]) -> dict[int, str]:
+        """Put jobs into the inbox, in one step.
+
+        Returns:
+            For each job that was known, its position among the entries, and the id of the job
+            that answers for it. That is its own where the id was known, as it also is when the
+            answer was lost and redis-py asked again.
+
+        Raises:
+            NotEnqueued: Redis did not answer in time. The jobs may have arrived.
+        """
+        args: list[str | int] = [lane, self._settings.retention_s]
+        for entry in entries:
+            args += entry
+        try:
+            known = self._enqueue(keys=[keys.prefix], args=args)
+        except redis.RedisError as error:
+            raise NotEnqueued(self._settings.redis_is_silent(error)) from error
+        return dict(zip(known[::2], known[1::2], strict=True))
+
+    def waiting(self, keys: Keys) -> int:
+        """How many jobs no worker has accepted yet.
+
+        Raises:
+            NotEnqueued: Redis did not answer in time.
+        """
+        try:
+            return Outcomes(self.redis, keys).waiting()
+        except redis.RedisError as error:
+            raise NotEnqueued(self._settings.redis_is_silent(error)) from error
+
+    def announce(self, account: str, job: AttributeJob) -> None:
+        """Tell a worker of a job; the task of a live one has its id, and ends in Flower with it."""
+        live = job.lane == "live"
+        self._send(
+            [account, job.job_id] if live else [account],
+            task_id=job.job_id if live else None,
+            shown=describe(job),
+            what=f"job {job.job_id}",
+        )
+
+    def announce_many(self, account: str, count: int) -> None:
+        """Tell a worker of so many jobs."""
+        what = f"{count} {'job' if count == 1 else 'jobs'}"
+        self._send([account], task_id=None, shown=what, what=what)
+
+    def close(self) -> None:
+        """Close the connections. New ones are opened when they are needed."""
+        self.redis.close()
+        self.celery.close()
+        del self.celery
+
+    def _send(self, args: list[Any], *, task_id: str | None, shown: str, what: str) -> None:
+        """Send a message, with ids only. If that fails, a worker finds the jobs all the same."""
+        try:
+            self.celery.send_task(
+                ACCEPT_TASK,
+                args,
+                task_id=task_id,
+                argsrepr=shown,
+                kwargsrepr="",
+                ignore_result=True,
+                retry=False,
+            )
+        except (OperationalError, redis.RedisError, OSError) as error:
+            log.warning("%s: no message sent (%s)", what, type(error).__name__)
