@@ -1,0 +1,213 @@
+"""What handing over a job costs, beside a plain Celery task.
+
+`python -m benchmarks.enqueue` from the checkout; README.md explains the table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import redis
+from celery import Celery
+
+from attribute_courier.config import Secret, load_settings
+from attribute_courier.producers import Producer
+from attribute_courier.sandbox import EmbeddedRedis, SandboxError
+
+ATTRIBUTES = {"channel": "Facebook", "age": 8, "mrr": 19.9}
+CUSTOM = [
+    {"type": "String", "key": "channel", "value": "Facebook"},
+    {"type": "Integer", "key": "age", "value": 8},
+    {"type": "Decimal", "key": "mrr", "value": 19.9},
+]
+"""The same, as a plain task would take it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way to hand over jobs, and what it took."""
+
+    name: str
+    run: Callable[[int], list[float]]
+    """Hands over so many jobs; returns the seconds of each call."""
+    rows: int
+    """How many in a block."""
+    call_s: list[float] = field(default_factory=list)
+    """Of each call, in all blocks."""
+    per_second: list[float] = field(default_factory=list)
+    """Rows a second, of each block."""
+
+    def block(self) -> None:
+        started = time.perf_counter()
+        self.call_s.extend(self.run(self.rows))
+        self.per_second.append(self.rows / (time.perf_counter() - started))
+
+
+def emails(count: int) -> Iterator[str]:
+    return (f"customer-{number}@load.example" for number in range(count))
+
+
+def each(hand_over: Callable[[str], object]) -> Callable[[int], list[float]]:
+    """A way that takes one job a call."""
+
+    def run(count: int) -> list[float]:
+        took = []
+        for email in emails(count):
+            started = time.perf_counter()
+            hand_over(email)
+            took.append(time.perf_counter() - started)
+        return took
+
+    return run
+
+
+def at_once(producer: Producer) -> Callable[[int], list[float]]:
+    """A way that takes all jobs in one call."""
+
+    def run(count: int) -> list[float]:
+        started = time.perf_counter()
+        bulk = producer.add_many((email, ATTRIBUTES) for email in emails(count))
+        if bulk.enqueued != count:
+            raise click.ClickException(f"add_many() enqueued {bulk.enqueued} of {count} jobs")
+        return [time.perf_counter() - started]
+
+    return run
+
+
+def table(ways: list[Way]) -> str:
+    """The ways in columns; the first one is what the others are compared with."""
+    plain = ways[0]
+    lines = [["way", "median call", "time vs plain", "rows a second", "rows vs plain"]]
+    for way in ways:
+        call_s, per_second = median(way.call_s), median(way.per_second)
+        many = len(way.call_s) < way.rows
+        lines.append(
+            [
+                way.name,
+                f"{way.rows:,} rows, {call_s * 1e3:,.0f} ms" if many else f"{call_s * 1e6:,.0f} µs",
+                "" if many or way is plain else f"{call_s / median(plain.call_s):.2f}",
+                f"{per_second:,.0f}",
+                "" if way is plain else f"{per_second / median(plain.per_second):.2f}",
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(f"{text:{'>' if n else '<'}{widths[n]}}" for n, text in enumerate(line)).rstrip()
+        for line in lines
+    )
+
+
+def document(ways: list[Way], rounds: int) -> dict[str, Any]:
+    """Everything, for `--json`."""
+    parts = ("attribute-courier", "celery", "kombu", "marshmallow", "redis")
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "versions": {name: version(name) for name in parts},
+        "rounds": rounds,
+        "results": [
+            {
+                "way": way.name,
+                "rows_in_a_block": way.rows,
+                "median_call_s": median(way.call_s),
+                "median_per_second": median(way.per_second),
+                "per_second": way.per_second,
+            }
+            for way in ways
+        ],
+    }
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  python -m benchmarks.enqueue
+  python -m benchmarks.enqueue --rounds 3 --json enqueue.json
+"""
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="How often each way gets its turn.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 10_000),
+    default=500,
+    show_default=True,
+    help="Jobs a turn; ten times as many for add_many().",
+)
+@click.option(
+    "--bound",
+    "bound_s",
+    type=click.FloatRange(min=1),
+    default=30.0,
+    show_default=True,
+    help="Seconds after which no further round begins.",
+)
+@click.option("--json", "path", type=click.Path(path_type=Path), help="Write everything here.")
+def main(rounds: int, rows: int, bound_s: float, path: Path | None) -> None:
+    """Hand over jobs of three attributes, in turns: with a plain Celery task's delay(), with
+    add_attributes() and with add_many().
+
+    All of it runs on this machine, on a Redis in a temporary directory. Nobody takes the jobs, and
+    nothing is asserted.
+    """
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="courier-enqueue-")))
+        try:
+            server = stack.enter_context(EmbeddedRedis(home / "redis"))
+        except SandboxError as error:
+            raise click.ClickException(str(error)) from None
+        client = stack.enter_context(redis.Redis.from_url(server.url))
+        app = stack.enter_context(Celery("plain", broker=server.url, set_as_current=False))
+
+        @app.task(name="add_attributes")
+        def task(email: str, custom: list[dict[str, Any]]) -> None:
+            """Never run: there is no worker."""
+
+        # An application gives up after two seconds; on a busy machine the benchmark rather waits.
+        settings = replace(load_settings(), redis_url=Secret(server.url), enqueue_timeout_s=20)
+        producer = Producer(settings)
+        stack.callback(producer.close)
+        ways = [
+            Way(name="task.delay()", run=each(lambda email: task.delay(email, CUSTOM)), rows=rows),
+            Way(
+                name="add_attributes()",
+                run=each(lambda email: producer.add_attributes(email, ATTRIBUTES)),
+                rows=rows,
+            ),
+            Way(name="add_many()", run=at_once(producer), rows=10 * rows),
+        ]
+        for way in ways:
+            way.run(10)  # connections are opened, and the script is loaded
+        deadline = time.monotonic() + bound_s
+        done = 0
+        while done < rounds and time.monotonic() < deadline:
+            for way in ways:
+                client.flushdb()
+                way.block()
+            done += 1
+    click.echo(table(ways))
+    click.echo(f"\n{done} rounds of {rows:,}, {rows:,} and {10 * rows:,} jobs, in turns")
+    if path is not None:
+        path.write_text(json.dumps(document(ways, done), indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
