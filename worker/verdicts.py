@@ -124,6 +124,9 @@ def _json(body: bytes) -> object:
 def _message(document: object) -> str | None:
     """The best words in an error of any of the three shapes."""
     match document:
+        case {"message": str(message), "param": str(param)} if message.strip():
+            # Which attribute it is about, where the message does not say so itself.
+            return _text(message if param in message else f"{param}: {message}")
         case {"message": str(message)} if message.strip():
             return _text(message)
         case {"error": str(message)} if message.strip():

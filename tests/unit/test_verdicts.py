@@ -147,6 +147,8 @@ class TestTheMessage:
             (b'{"errors": {"name": ["is bad", "is odd"]}}', "name: is bad, is odd"),
             (b'{"errors": ["is bad", "is odd"]}', "is bad; is odd"),
             ('{"message": "Größe 😀"}'.encode(), "Größe 😀"),
+            (b'{"message": "is too long", "param": "custom[1].value"}', "custom[1].value: is"),
+            (b'{"message": "email is bad", "param": "email"}', "email is bad"),
         ],
     )
     def test_is_read_out_of_each_shape(self, body: bytes, message: str) -> None:
