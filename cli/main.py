@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ _COMMANDS = {
     "add": "Ask for attributes to be added to an email's customers.",
     "demo": "Show the whole way of a job, on real parts, in half a minute.",
     "flower": "Watch the jobs in a browser.",
+    "import": "Ask for the attributes of a whole table to be added.",
     "outcomes": "Tell what became of jobs.",
     "pause": "Hold all deliveries back.",
     "ping": "Check the way to Redis and to ChartMogul, and the API key.",
@@ -54,7 +56,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f".{name}", __package__).command
+        module = name + "_" * iskeyword(name)
+        command: click.Command = import_module(f".{module}", __package__).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

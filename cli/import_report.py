@@ -1,0 +1,160 @@
+"""What `courier import` tells: of the columns, of the rows, and of what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ..jobs.outcome import STATUSES
+from ..producers.columns import Key, split
+from ..producers.importing import Import, Reason
+from .output import Format, show
+from .progress import duration_phrase
+
+
+class Report:
+    """Printed piece by piece for people, and at the end as one document for programs."""
+
+    def __init__(self, work: Import, format_: Format | None) -> None:
+        self.work = work
+        self.format_ = format_
+        self._document: dict[str, Any] = {}
+
+    def columns(self, types_used: Mapping[str, str] | None) -> None:
+        """What each column is.
+
+        `types_used`: key → the type that was first used for it from here; None if not known.
+        """
+        rows: dict[str, dict[str, str]] = {}
+        files = []
+        for layout in self.work.layouts:
+            table = layout.table
+            files.append(
+                {
+                    "file": table.name,
+                    "format": table.format,
+                    "email_column": layout.email,
+                    "email_column_by": layout.email_found,
+                }
+            )
+            for name, key in layout.columns.items():
+                column = split(name)[0]
+                row = {"column": column, "key": "", "type": "", "by": "", "rows": "", "note": ""}
+                if key is not None:
+                    row |= _key_row(key, types_used)
+                elif name == layout.email:
+                    row |= {"note": "the email", "by": layout.email_found}
+                elif name == layout.occurred_at:
+                    row |= {"note": "when it occurred", "by": "--occurred-at-column"}
+                else:
+                    row |= {"note": "left out"}
+                rows.setdefault(column, row)
+        self._document["files"] = files
+        self._document["columns"] = [
+            {
+                "column": key.column,
+                "key": key.key,
+                "type": key.type,
+                "type_by": key.said_by,
+                "type_before": (types_used or {}).get(key.key),
+                "mixed": key.mixed or None,
+                "rows": key.values,
+            }
+            for key in self.work.keys.values()
+        ]
+        self._show(list(rows.values()), ("column", "key", "type", "by", "rows", "note"))
+
+    def rejected(self, reasons: Mapping[str, Reason]) -> None:
+        """Why rows make no jobs, and which."""
+        self._document["rejections"] = [
+            {"reason": text, "rows": reason.rows, "first": reason.places}
+            for text, reason in reasons.items()
+        ]
+        one_file = len(self.work.layouts) == 1
+        rows = []
+        for text, reason in sorted(reasons.items(), key=lambda item: -item[1].rows):
+            places = [place.rpartition(":")[2] if one_file else place for place in reason.places]
+            more = ", …" if reason.rows > len(places) else ""
+            rows.append(
+                {
+                    "rejected": text,
+                    "rows": f"{reason.rows:,}",
+                    "first lines": ", ".join(places) + more,
+                }
+            )
+        if rows:
+            self._show(rows, ("rejected", "rows", "first lines"))
+
+    def plan(self, rate_limit: float) -> None:
+        """How many rows there are, and what delivering them takes."""
+        tally, requests = self.work.tally, len(self.work.emails)
+        seconds = requests / rate_limit
+        self._numbers(
+            "rows",
+            {"rows": tally.rows, "valid": tally.valid, "rejected": tally.rejected,
+             "without_values": tally.without_values},
+        )  # fmt: skip
+        self._document |= {"emails": requests, "requests": requests, "seconds": seconds}
+        self._show(
+            [
+                {"delivering": "emails", "takes": f"{requests:,}"},
+                {"delivering": "requests", "takes": f"{requests:,}, one for each email"},
+                {
+                    "delivering": "time",
+                    "takes": f"{duration_phrase(seconds)} at {rate_limit:g} requests a second",
+                },
+            ],
+            ("delivering", "takes"),
+        )
+
+    def enqueued(self, enqueued: int, duplicates: int, rejected: int) -> None:
+        """What became of the rows."""
+        tally = self.work.tally
+        self._numbers(
+            "rows",
+            {"rows": tally.rows, "enqueued": enqueued, "known_already": duplicates,
+             "rejected": rejected, "without_values": tally.without_values},
+        )  # fmt: skip
+
+    def ended(self, ended: Mapping[str, int], pending: int) -> None:
+        """What became of the jobs."""
+        found = {status: ended.get(status, 0) for status in (*STATUSES, "unknown")}
+        found["pending"] = pending
+        self._document["outcomes"] = {status: jobs for status, jobs in found.items() if jobs}
+        rows = [{"outcome": status, "jobs": f"{jobs:,}"} for status, jobs in found.items() if jobs]
+        self._show(rows, ("outcome", "jobs"))
+
+    def finish(self) -> None:
+        """The document, for programs."""
+        if self.format_ in ("json", "jsonl"):
+            show([self._document], (), self.format_)
+
+    def _numbers(self, what: str, numbers: dict[str, int]) -> None:
+        self._document |= numbers
+        words = {name: name.replace("_", " ") for name in numbers}
+        rows = [{what: words[name], "count": f"{count:,}"} for name, count in numbers.items()]
+        rows[0][what] = "in the files" if len(self.work.layouts) > 1 else "in the file"
+        self._show(rows, (what, "count"))
+
+    def _show(self, rows: list[dict[str, str]], columns: tuple[str, ...]) -> None:
+        if self.format_ not in ("json", "jsonl"):
+            show(rows, columns, self.format_)
+            click.echo()
+
+
+def _key_row(key: Key, types_used: Mapping[str, str] | None) -> dict[str, str]:
+    before = (types_used or {}).get(key.key)
+    notes = [key.mixed] if key.mixed else []
+    if before is not None and before != key.type:
+        notes.append(f"{before} was used before")
+    elif before is None and types_used is not None:
+        notes.append("not sent before")
+    return {
+        "key": key.key,
+        "type": key.type.value if key.values or key.declared else "",
+        "by": key.said_by if key.values or key.declared else "",
+        "rows": f"{key.values:,}",
+        "note": "; ".join(notes),
+    }
