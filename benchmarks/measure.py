@@ -61,3 +61,8 @@ def measure(
 def ratio(part: float, whole: float) -> float:
     """`part / whole`; 0 where there is no whole."""
     return part / whole if whole else 0.0
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The least of the values that so large a share of them does not exceed (nearest rank)."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]

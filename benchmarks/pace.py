@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import signal
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -19,10 +18,12 @@ from typing import Any
 
 import click
 
-from attribute_courier.sandbox import EmbeddedRedis, SandboxConfig, SandboxError, SandboxProcess
+from attribute_courier.sandbox import SandboxConfig, SandboxError
 
 from .measure import Measurement, measure, ratio
-from .ways import PLAIN_WAYS, CourierWay, PlainWay, Stage
+from .report import columns
+from .stage import email, staged, strict
+from .ways import CUSTOM, PLAIN_WAYS, CourierWay, PlainWay
 
 HIDDEN_WARM_UP_S = 30
 HIDDEN_LOAD_S = 75
@@ -40,16 +41,7 @@ class Load:
     warm_up_s: float = 0.0
 
     def stand_in(self) -> SandboxConfig:
-        """ChartMogul's limits, strictly, and a latency that a busy API could have."""
-        return SandboxConfig(
-            rate_limit=40,
-            max_parallel=20,
-            latency_s=0.25,
-            latency_sigma=0.2,
-            auto_customers="*@load.example",
-            hidden_rate_limit=self.hidden_limit,
-            seed=self.seed,
-        )
+        return strict(hidden_rate_limit=self.hidden_limit, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +56,16 @@ class Result:
 def run(way: CourierWay | PlainWay, load: Load) -> Result:
     """Let one way deliver, on servers of its own, until it is done or its time is up."""
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="courier-pace-")))
-        server = stack.enter_context(EmbeddedRedis(home / "redis"))
-        stand_in = stack.enter_context(SandboxProcess(load.stand_in(), log=home / "stand-in.log"))
-        running = stack.enter_context(
-            way.running(Stage(home=home, server=server, stand_in=stand_in))
-        )
+        stage = stack.enter_context(staged(load.stand_in()))
+        running = stack.enter_context(way.running(stage))
         deadline = time.monotonic() + load.bound_s
         for number in range(load.emails):
-            running.send(f"customer-{number}@load.example")
+            running.send(email(number), CUSTOM)
             running.tick()  # sending takes many seconds, too
         while running.ended() < load.emails and time.monotonic() < deadline:
             running.tick()
             time.sleep(0.25)
-        log, stats = stand_in.requests(), stand_in.stats()
+        log, stats = stage.stand_in.requests(), stage.stand_in.stats()
         measured = measure(log, stats, emails=load.emails, warm_up_s=load.warm_up_s)
         return Result(way=way, measured=measured, counts=running.counts())
 
@@ -115,11 +103,7 @@ def table(results: list[Result]) -> str:
                 *(ratios if name not in marks else [""] * len(plain)),
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(f"{text:{'>' if n else '<'}{widths[n]}}" for n, text in enumerate(line)).rstrip()
-        for line in lines
-    )
+    return columns(lines)
 
 
 def document(results: list[Result], load: Load) -> dict[str, Any]:

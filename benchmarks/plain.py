@@ -22,7 +22,7 @@ if retries := os.environ.get("BENCHMARK_CLIENT_RETRIES"):
 
 def _retrying_session(*args: Any, **kwargs: Any) -> requests.Session:
     """The client's session. It retries on https only, and the stand-in speaks http."""
-    session = _session_of_client(*args, **kwargs)
+    session: requests.Session = _session_of_client(*args, **kwargs)
     session.mount("http://", session.get_adapter("https://"))
     return session
 

@@ -21,7 +21,9 @@ from attribute_courier.cli.stage import start_worker
 from attribute_courier.config import load_settings
 from attribute_courier.jobs.keys import Keys
 from attribute_courier.producers import Producer
-from attribute_courier.sandbox import EmbeddedRedis, LeashedProcess, SandboxProcess
+from attribute_courier.sandbox import LeashedProcess
+
+from .stage import Stage, forget_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 90
@@ -34,26 +36,34 @@ CUSTOM: list[dict[str, Any]] = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """What a run has to itself."""
-
-    home: Path
-    server: EmbeddedRedis
-    stand_in: SandboxProcess
-
-
-@dataclass(frozen=True, kw_only=True)
 class Running:
     """A way whose workers are ready."""
 
-    send: Callable[[str], object]
-    """Hands over a job: `CUSTOM` for this email."""
+    send: Callable[[str, list[dict[str, Any]]], object]
+    """Hands over a job: custom attributes for this email."""
     ended: Callable[[], int]
     """How many jobs are at their end."""
+    pids: Callable[[], list[int]]
+    """The workers' processes."""
     tick: Callable[[], None] = lambda: None
     """To be called a few times a second while jobs are under way."""
     counts: Callable[[], dict[str, int]] = dict
     """What the way itself counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningCourier(Running):
+    """Attribute Courier, whose producer can do more."""
+
+    producer: Producer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningPlain(Running):
+    """A plain Celery task."""
+
+    send_live: Callable[[str, list[dict[str, Any]]], object]
+    """As `send`, but to the queue of those that are urgent, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +80,10 @@ class CourierWay:
         return name if self.restarts_seed is None else f"{name}, restarts"
 
     @contextmanager
-    def running(self, stage: Stage) -> Iterator[Running]:
+    def running(self, stage: Stage) -> Iterator[RunningCourier]:
         """Entered, its workers are ready; left, all its processes are gone."""
-        # Whatever this terminal is set up for, the benchmark meets none of it.
-        cleared = [name for name in os.environ if name.startswith(("COURIER_", "CHARTMOGUL_"))]
-        environ = dict.fromkeys(cleared, "") | {
+        forget_settings()
+        environ = {
             "COURIER_REDIS_URL": stage.server.url,
             "COURIER_RATE_LIMIT": str(self.rate_limit),
             "CHARTMOGUL_API_URL": stage.stand_in.url,
@@ -95,9 +104,11 @@ class CourierWay:
 
         try:
             crew.start(self.workers)
-            yield Running(
-                send=lambda email: producer.add_attributes(email, CUSTOM),
+            yield RunningCourier(
+                producer=producer,
+                send=producer.add_attributes,
                 ended=lambda: int(client.xlen(ended_jobs)),
+                pids=crew.pids,
                 tick=restarts.tick,
                 counts=counts,
             )
@@ -113,6 +124,7 @@ class PlainWay:
 
     task_rate_limit: Celery's `rate_limit`; empty for none.
     client_retries: The client's `max_retries`; empty for its default.
+    live_queue: Whether tasks that are urgent have a queue of their own.
     """
 
     name: str
@@ -120,9 +132,10 @@ class PlainWay:
     concurrency: int = 20
     task_rate_limit: str = ""
     client_retries: str = ""
+    live_queue: bool = False
 
     @contextmanager
-    def running(self, stage: Stage) -> Iterator[Running]:
+    def running(self, stage: Stage) -> Iterator[RunningPlain]:
         """Entered, its worker is ready; left, all its processes are gone."""
         environ = os.environ | {
             "BENCHMARK_REDIS_URL": stage.server.url,
@@ -133,6 +146,8 @@ class PlainWay:
         }
         argv = [sys.executable, "-m", "celery", "-A", "benchmarks.plain", "worker"]
         argv += ["--pool", self.pool, "--concurrency", str(self.concurrency), "--loglevel", "info"]
+        argv += ["--queues", "celery,live"] if self.live_queue else []
+        live = "live" if self.live_queue else "celery"
 
         def start(log: Path) -> LeashedProcess:
             with log.open("ab") as out:
@@ -144,9 +159,13 @@ class PlainWay:
         with Celery("sender", broker=stage.server.url, set_as_current=False) as sender:
             try:
                 crew.start(1)
-                yield Running(
-                    send=lambda email: sender.send_task(task, [email, CUSTOM]),
+                yield RunningPlain(
+                    send=lambda email, custom: sender.send_task(task, [email, custom]),
+                    send_live=lambda email, custom: sender.send_task(
+                        task, [email, custom], queue=live
+                    ),
                     ended=lambda: int(stage.stand_in.stats()["applied"]),
+                    pids=crew.pids,
                 )
             finally:
                 crew.kill()
@@ -158,6 +177,8 @@ PLAIN_WAYS = (
     PlainWay(name="plain, threads, rate_limit", task_rate_limit="40/s"),
     PlainWay(name="plain, prefork, rate_limit", pool="prefork", task_rate_limit="40/s"),
 )
+# As many threads as 40 requests a second need at 250 ms: the strongest rival at a strict stand-in.
+FITTED_PLAIN_WAY = PlainWay(name="plain, 10 threads", concurrency=10, client_retries="0")
 
 
 class _Crew:
@@ -187,6 +208,10 @@ class _Crew:
         self.at_work.remove(worker)
         self._leaving.append(worker)
         self._add()
+
+    def pids(self) -> list[int]:
+        """Of those that are at work."""
+        return [each.pid for each in self.at_work]
 
     def kill(self) -> None:
         """Leave no process behind."""
