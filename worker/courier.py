@@ -29,6 +29,8 @@ ACCEPT_WITHIN_S = 5
 """What is taken from the inbox and still there after so long is taken again: its worker died."""
 LEASE_MARGIN_S = 5
 """What a lease lasts longer than a request, and a lost one after it: time to get the claim."""
+DELIVER_FOR_S = 5
+"""A delivery goes on with others for so long; a worker that is to stop waits for that."""
 LEAD_S = 0.05
 """A delivery is made ready so long before its slot: what delays it then costs no slot."""
 TICK_S = 1
@@ -137,20 +139,41 @@ class Courier:
         Returns seconds until there may be more to release; None when nothing waits.
         """
         leases, again_s = self._mailboxes.release(max_parallel=self._max_parallel)
-        for lease in leases:
-            self._post.deliver(self._account, lease)
+        self._hand_over(leases)
         return again_s
 
+    def _hand_over(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            self._post.deliver(self._account, lease)
+
     def deliver(self, mailbox_id: str, token: str) -> str:
-        """Use a lease: one request with all that waits for one email. Returns what came of it."""
+        """Use a lease, and for some time those that come free with its end.
+
+        A message for each would cost more than the delivery. Returns what came of the last one.
+        """
+        until_s = time.monotonic() + DELIVER_FOR_S
+        count = 0
+        while True:
+            count += 1
+            said, leases = self._deliver(mailbox_id, token)
+            if not leases or time.monotonic() > until_s:
+                break
+            own = leases.pop(0)
+            mailbox_id, token = own.mailbox_id, own.token
+            self._hand_over(leases)
+        self._hand_over(leases)
+        return said if count == 1 else f"{count} deliveries; the last: {said}"
+
+    def _deliver(self, mailbox_id: str, token: str) -> tuple[str, list[Lease]]:
+        """One request with all that waits for one email: what came of it, and new leases."""
         wait_s = self._mailboxes.acquire(mailbox_id, token, rate=self._rate)
         if wait_s is None:
-            return "no lease"  # a repeated message, one that came too late, or a paused account
+            return "no lease", []  # a repeated message, one that came too late, or a paused account
         time.sleep(max(0.0, wait_s - LEAD_S))
         # After the wait, so that what is sent is the newest there is.
         claim = self._claim(mailbox_id, token)
         if claim is None:
-            return "nothing to send"
+            return "nothing to send", []
         custom = [value.attribute.as_dict() for value in claim.values]
         answer = self._chartmogul.add_attributes(
             claim.email, custom, departing=self._weather.departing
@@ -162,12 +185,12 @@ class Courier:
         settlement = settle(verdict, claim, self._policy)
         if not self._mailboxes.settle(claim, settlement):
             log.warning("mailbox %s: the lease ended before its answer came", mailbox_id)
-            return "the lease ended"
-        self.release()
+            return "the lease ended", []
+        leases, _ = self._mailboxes.release(max_parallel=self._max_parallel)
         self._log(claim, verdict, settlement)
         # Bulk jobs have no task of their own.
         self._report([job.job_id for job in claim.jobs if job.lane == "live"])
-        return _summary(verdict, settlement)
+        return _summary(verdict, settlement), leases
 
     def _claim(self, mailbox_id: str, token: str) -> Claim | None:
         asked_s = time.monotonic()

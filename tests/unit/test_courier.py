@@ -260,3 +260,32 @@ def test_customers_of_any_form_lead_to_an_outcome(
     for customer in found.outcome(job).customers:
         assert str(customer.uuid).encode()
         assert str(customer.external_id).encode()
+
+
+def test_a_delivery_goes_on_with_what_comes_free(
+    desk: Callable[..., Desk], stand_in: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message for each would cost more than the delivery."""
+    monkeypatch.setenv("COURIER_MAX_PARALLEL", "1")
+    found = desk()
+    jobs = [found.produced(email=f"{n}@example.com", plan="pro") for n in range(3)]
+    stand_in.configure(customers=[f"{n}@example.com" for n in range(3)])
+    found.courier.accept()
+    assert found.deliver() == "3 deliveries; the last: delivered · 1 customer"
+    assert {found.outcome(job).status for job in jobs} == {"delivered"}
+    assert found.post.leases == []
+
+
+def test_a_delivery_does_not_go_on_without_end(
+    desk: Callable[..., Desk], stand_in: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is to stop waits for it; others take over."""
+    monkeypatch.setenv("COURIER_MAX_PARALLEL", "1")
+    monkeypatch.setattr(courier_module, "DELIVER_FOR_S", 0)
+    found = desk()
+    for n in range(3):
+        found.produced(email=f"{n}@example.com", plan="pro")
+    found.courier.accept()
+    found.deliver()
+    assert len(found.post.leases) == 1
+    assert len(stand_in.requests()) == 1

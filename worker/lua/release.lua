@@ -79,6 +79,7 @@ while free > 0 do
 end
 if turn ~= before then
   redis.call('HSET', key('throttle'), 'turn', turn)
+  redis.call('PEXPIRE', key('throttle'), THROTTLE_MS)
 end
 
 -- The earliest of: the end of a lease, the end of what holds all back, and, while there is room, a
