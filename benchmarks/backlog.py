@@ -95,7 +95,7 @@ def drained(
 
 def courier(emails: int, updates: int, bound_s: float, seed: int) -> Drained:
     """All updates in one call of `add_many()`, to one worker."""
-    way = CourierWay(workers=1, rate_limit=39)
+    way = CourierWay(workers=1)
     with staged(strict(seed=seed)) as stage, way.running(stage) as running:
         started_s = time.monotonic()
         running.producer.add_many(updates_of(emails, updates))

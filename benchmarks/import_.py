@@ -166,7 +166,7 @@ def main(rows: int, plain_rows: int, path: Path | None) -> None:
             alone = import_with("courier import, no worker", path=part, rows=min(rows, ALONE_ROWS))
             empty(stage.server.url)
             click.echo("courier import, one worker …", err=True)
-            with CourierWay(workers=1, rate_limit=39).running(stage):
+            with CourierWay(workers=1).running(stage):
                 os.environ["COURIER_ENQUEUE_TIMEOUT"] = "20s"  # on a busy machine, rather wait
                 real = import_with("courier import, one worker", path=file, rows=rows)
             empty(stage.server.url)

@@ -100,7 +100,7 @@ def every(seconds: float, call: Callable[[int], object], done: Callable[[], bool
 
 def courier(backlog: int, workers: int, seconds: float, seed: int) -> list[Waits]:
     """Live jobs while the backlog comes in, and then for so many seconds while it drains."""
-    way = CourierWay(workers=workers, rate_limit=39)
+    way = CourierWay(workers=workers)
     with staged(strict(seed=seed)) as stage, way.running(stage) as running:
         bulk = ((email(number), CUSTOM) for number in range(backlog))
         load = threading.Thread(target=running.producer.add_many, args=(bulk,), daemon=True)

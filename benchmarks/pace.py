@@ -143,9 +143,7 @@ Examples:
 @click.option(
     "--rate-limit",
     type=click.FloatRange(min=0.1),
-    default=39.0,
-    show_default=True,
-    help="COURIER_RATE_LIMIT; the stand-in allows 40.",
+    help="COURIER_RATE_LIMIT, if not its default; the stand-in allows 40.",
 )
 @click.option(
     "--hidden-limit",
@@ -180,7 +178,7 @@ Examples:
 def main(
     emails: int | None,
     workers: tuple[int, ...],
-    rate_limit: float,
+    rate_limit: float | None,
     hidden_limit: int | None,
     restarts: bool,
     plain: bool,

@@ -71,7 +71,8 @@ class CourierWay:
     """Attribute Courier. With a seed for restarts, a worker is ended every few seconds."""
 
     workers: int
-    rate_limit: float
+    rate_limit: float | None = None
+    """`COURIER_RATE_LIMIT`; None for its default."""
     restarts_seed: int | None = None
 
     @property
@@ -85,10 +86,11 @@ class CourierWay:
         forget_settings()
         environ = {
             "COURIER_REDIS_URL": stage.server.url,
-            "COURIER_RATE_LIMIT": str(self.rate_limit),
             "CHARTMOGUL_API_URL": stage.stand_in.url,
             "CHARTMOGUL_API_KEY": stage.stand_in.api_key,
         }
+        if self.rate_limit is not None:
+            environ["COURIER_RATE_LIMIT"] = str(self.rate_limit)
         os.environ.update(environ)
         # An application gives up after two seconds; on a busy machine the benchmark rather waits.
         producer = Producer(replace(load_settings(), enqueue_timeout_s=20))

@@ -116,7 +116,7 @@ def load_settings() -> Settings:
             accounts=accounts,
             default_account=default_account,
             rate_limit=_read(
-                env.float, "COURIER_RATE_LIMIT", 39.0, validate=validate.Range(0.01, 10_000)
+                env.float, "COURIER_RATE_LIMIT", 39.2, validate=validate.Range(0.01, 10_000)
             ),
             max_parallel=max_parallel,
             timeout_s=_seconds(env, "COURIER_TIMEOUT", 10, at_least=0.1),

@@ -101,7 +101,7 @@ class Courier:
     def weather(self, account: str | None = None) -> Weather:
         """What holds an account back, and how it fares."""
         keys = Keys(account or self.account)
-        return Weather(self.client, keys, rate_limit=39.0, probe_delays_s=(60.0,))
+        return Weather(self.client, keys, rate_limit=39.2, probe_delays_s=(60.0,))
 
     def start_worker(self, **environ: str) -> LeashedProcess:
         """A real worker, ready to work."""

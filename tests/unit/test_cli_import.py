@@ -221,7 +221,7 @@ class TestDryRun:
             "rejected": 1,
             "without_values": 1,
         }
-        assert (found["emails"], found["requests"], found["seconds"]) == (2, 2, 2 / 39)
+        assert (found["emails"], found["requests"], found["seconds"]) == (2, 2, 2 / 39.2)
         [rejection] = found["rejections"]
         assert rejection["rows"] == 1
         assert rejection["first"] == ["customers.csv:3"]

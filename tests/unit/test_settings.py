@@ -38,7 +38,7 @@ def test_without_any_variable_there_are_defaults() -> None:
         api_url="https://api.chartmogul.com/v1",
         accounts=("default",),
         default_account="default",
-        rate_limit=39,
+        rate_limit=39.2,
         max_parallel=20,
         timeout_s=10,
         enqueue_timeout_s=2,
