@@ -1,0 +1,27 @@
+"""A short run in which things go wrong, as part of all tests; `make chaos` runs longer ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from .run import ROOT
+
+
+@pytest.mark.timeout(180)
+def test_no_promise_is_broken_while_workers_redis_and_chartmogul_fail() -> None:
+    argv = [sys.executable, "-m", "tests.chaos", "--seconds", "8", "--seed", "12"]
+    run = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.count("kept") == 8
+    for fault in (
+        "worker killed",
+        "worker stopped",
+        "Redis killed",
+        "Redis paused",
+        "burst of 429",
+        "revoked",
+    ):
+        assert fault in run.stdout
