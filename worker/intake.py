@@ -28,6 +28,13 @@ _THE_BROKERS = (Empty, OSError, InconsistencyError, redis.RedisError)
 class Intake(Consumer):
     """Celery's consumer, which survives what it cannot read. Set as `worker_consumer`."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Workers have nothing to say to each other: what they share is in Redis. And gossip does
+        # not always come back when Redis was away.
+        options = kwargs.get("worker_options") or {}
+        kwargs["worker_options"] = options | {"without_gossip": True, "without_mingle": True}
+        super().__init__(*args, **kwargs)
+
     def ensure_connected(self, conn: Any) -> Any:
         conn.transport.Channel = _Channel
         return super().ensure_connected(conn)
