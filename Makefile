@@ -10,7 +10,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos bench lint types lock clean
+.PHONY: help setup demo up test chaos soak bench lint types lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
@@ -32,6 +32,9 @@ test: $(DEV) ## Run the tests, or some: make test ARGS=tests/unit
 
 chaos: $(DEV) ## Try to break the promises for a minute; ARGS='--seconds 600 --seed 7' for longer
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(DEV) ## Work steadily for an hour, and see that nothing grows; ARGS='--minutes 10' for less
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(DEV) ## Compare with plain Celery, in a quarter of an hour; ARGS=--quick in five minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
