@@ -114,7 +114,8 @@ class Courier:
                 jobs[job_id] = load_wire(job_id, document)
             except UnknownWireVersion:
                 # Left in the inbox, for a worker that can read it.
-                log.warning("job %s: in a newer wire format; left for a newer worker", job_id)
+                escaped = repr(job_id)[1:-1]  # an id from elsewhere may hold anything
+                log.warning("job %.64s: in a newer wire format; left for a newer worker", escaped)
             except InvalidJob as error:
                 self._reject(job_id, document, str(error))
         staged = self._mailboxes.stage(list(jobs.values()))
@@ -130,7 +131,7 @@ class Courier:
         email = email_of_wire(document)
         mailbox_id = mailbox_id_of(email) if email else ""
         if self._mailboxes.reject(job_id, reasons, mailbox_id=mailbox_id, email=email or ""):
-            log.warning("job %.64r: invalid: %s", job_id, reasons)
+            log.warning("job %.64r: invalid: %.500s", job_id, reasons)
             self._report([job_id])
 
     def release(self) -> float | None:

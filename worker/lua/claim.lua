@@ -63,6 +63,17 @@ if #values == 0 then
   end_lease(mailbox)
   return nil
 end
+-- What a request carried that was never judged may have been taken: nothing older may follow it.
+local sending = key('sending:' .. mailbox)
+local unjudged = redis.call('HGETALL', sending)
+for i = 1, #unjudged, 2 do
+  redis.call('HSET', key('delivered:' .. mailbox), unjudged[i], unjudged[i + 1] .. '-')
+  redis.call('EXPIRE', key('delivered:' .. mailbox), retention)
+end
+redis.call('DEL', sending)
+for i = 1, #values, 2 do
+  redis.call('HSET', sending, values[i], version_of(values[i + 1]))
+end
 redis.call('HSET', key('leases'), mailbox, token .. '!')
 redis.call('ZADD', key('inflight'), now + ARGV[3] * 1000, mailbox)
 return { text(now), failures, values, jobs, finished }

@@ -13,6 +13,7 @@ if redis.call('HGET', key('leases'), mailbox) ~= token .. '!' then
   return 0
 end
 end_lease(mailbox)
+redis.call('DEL', key('sending:' .. mailbox))
 local box = key('mailbox:' .. mailbox)
 local held, numbers = {}, {} -- what the mailbox held until now; each job's number in it
 local fields = redis.call('HGETALL', box)
