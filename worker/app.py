@@ -22,6 +22,7 @@ from .chartmogul import ChartMogul
 from .courier import LEASE_MARGIN_S, TICK_S, Courier
 from .mailboxes import Mailboxes
 from .post import CeleryPost
+from .upgrade import upgrade
 from .weather import Weather
 
 log = logging.getLogger(__name__)
@@ -95,15 +96,18 @@ class Ticker(bootsteps.StartStopStep):
         couriers = {account: courier_of(account) for account in settings.accounts}
         for account, courier in couriers.items():
             name = f"ticker-{account}"
-            threading.Thread(target=self._run, args=(courier,), name=name, daemon=True).start()
+            threading.Thread(
+                target=self._run, args=(account, courier), name=name, daemon=True
+            ).start()
 
     def stop(self, worker: Any) -> None:
         self._stopping.set()
 
-    def _run(self, courier: Courier) -> None:
-        wait_s = 0.0
+    def _run(self, account: str, courier: Courier) -> None:
+        wait_s, upgraded = 0.0, False
         while not self._stopping.wait(wait_s):
             try:
+                upgraded = upgraded or upgrade(_client(), Keys(account))
                 wait_s = courier.tick()
             except redis.RedisError as error:
                 log.warning("Redis does not answer (%s); trying again", type(error).__name__)

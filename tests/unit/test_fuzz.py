@@ -221,7 +221,7 @@ entry = any_json | st.fixed_dictionaries(
 bodies = st.binary() | (
     any_json
     | st.fixed_dictionaries({"entries": st.lists(entry, max_size=3) | any_json})
-    | st.dictionaries(st.sampled_from(["message", "error", "errors"]), odd_text | any_json)
+    | st.dictionaries(st.sampled_from(["message", "param", "error", "errors"]), odd_text | any_json)
 ).map(as_bytes)
 headers = st.dictionaries(
     st.sampled_from(["Retry-After", "Date"]),

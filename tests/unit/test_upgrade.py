@@ -1,8 +1,8 @@
 """What earlier versions have written is read and delivered by this one.
 
 `fixtures/` holds it, frozen: documents (`wire-v*.json`) and all that an account had in Redis
-(`state-*.json`), each with what must come of it. Fixtures are never changed. When what is written
-changes, add one, with a name that sorts after those that are there:
+(`state-*.json`; 0 is of release 0.1.0), each with what must come of it. Fixtures are never changed.
+When what is written changes, add one, with a name that sorts after those that are there:
 
     python -m tests.unit.test_upgrade state-2
 
@@ -30,6 +30,7 @@ from attribute_courier.jobs.outcome import Outcomes
 from attribute_courier.jobs.schema import WIRE_VERSION, dump_wire, load_wire
 from attribute_courier.worker.mailboxes import Claim, JobResult, Mailboxes, Settlement
 from attribute_courier.worker.replay import Replay
+from attribute_courier.worker.upgrade import upgrade
 
 from .test_model import on_test_time
 
@@ -51,6 +52,7 @@ class Account:
     def __init__(self, client: redis.Redis, now_us: int) -> None:
         self.client: Any = client
         client.set("clock", now_us)
+        upgrade(client, KEYS)
         self.enqueue = load_script(client, "attribute_courier.producers", "enqueue.lua")
         self.boxes = Mailboxes(client, KEYS, lease_s=25, retention_s=1000)
         self.outcomes = Outcomes(client, KEYS)

@@ -68,7 +68,7 @@ while free > 0 do
       job = job_of(box[i + 1])
     end
   end
-  if attributes > 0 then
+  if attributes > 0 and job then -- else it is empty, or waits to be upgraded
     local token = ARGV[3] .. '.' .. #released
     redis.call('ZADD', key('inflight'), now + lease_us, mailbox)
     redis.call('HSET', key('leases'), mailbox, token)
