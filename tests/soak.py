@@ -44,7 +44,7 @@ SETTINGS = {
     "COURIER_UNCONFIRMED_DELAYS": "1s",
 }
 # The capped stream of ends, the keys' types, and Celery's own: its queues and their bindings.
-LASTING = ("{default}:outcomes", "{default}:types", "courier:celery:")
+LASTING = ("{default}:outcomes", "{default}:types", "{default}:layout", "courier:celery:")
 MAY_GROW = {
     "worker memory, MB": (0.05, 4.0),
     "worker open files": (0.0, 24.0),
