@@ -27,6 +27,8 @@ ACCEPT_ROUNDS = 10
 """Round trips of one task: a worker that is to stop does not wait for an import to end."""
 ACCEPT_WITHIN_S = 5
 """What is taken from the inbox and still there after so long is taken again: its worker died."""
+MAX_REASONS = 10_000
+"""Characters of what is wrong with a job that its outcome keeps; Flower shows them."""
 LEASE_MARGIN_S = 5
 """What a lease lasts longer than a request, and a lost one after it: time to get the claim."""
 DELIVER_FOR_S = 5
@@ -128,6 +130,8 @@ class Courier:
                 self._reject(job_id, documents[job_id], f"{mistyped} (COURIER_STRICT_TYPES)")
 
     def _reject(self, job_id: str, document: str, reasons: str) -> None:
+        if len(reasons) > MAX_REASONS:
+            reasons = reasons[: MAX_REASONS - 1] + "…"
         email = email_of_wire(document)
         mailbox_id = mailbox_id_of(email) if email else ""
         if self._mailboxes.reject(job_id, reasons, mailbox_id=mailbox_id, email=email or ""):

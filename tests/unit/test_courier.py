@@ -144,6 +144,17 @@ def test_a_bad_job_spoils_none_of_those_beside_it(desk: Callable[..., Desk]) -> 
     assert len(found.post.leases) == 2
 
 
+def test_of_very_many_reasons_the_first_are_kept(desk: Callable[..., Desk]) -> None:
+    found = desk()
+    strange = ",".join(f'{{"strange_{n}": 1}}' for n in range(200))
+    found.put(job_id := new_job_id(), f'{{"v": 1, "attributes": [{strange}]}}')
+    found.courier.accept()
+    outcome = found.outcomes.get(job_id)
+    assert outcome is not None
+    assert outcome.message is not None
+    assert len(outcome.message) == courier_module.MAX_REASONS
+
+
 def test_one_call_takes_so_much_and_asks_for_another(
     desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
