@@ -21,6 +21,8 @@ from .weather import Weather
 
 log = logging.getLogger(__name__)
 
+ACCEPTING_THREADS = 2
+"""One works while the other waits for Redis."""
 ACCEPT_AT_ONCE = 200
 """Jobs that are taken from the inbox in one round trip, and staged in another."""
 ACCEPT_ROUNDS = 10
@@ -74,7 +76,7 @@ class Courier:
         self._chartmogul = chartmogul
         self._post = post
         self._policy = Policy.of(settings)
-        self._accepting = threading.Lock()
+        self._accepting = threading.BoundedSemaphore(ACCEPTING_THREADS)
         self._called = threading.Event()
         self._rate = settings.rate_limit
         self._max_parallel = settings.max_parallel
@@ -82,7 +84,7 @@ class Courier:
     def accept(self) -> int:
         """Take jobs from the inbox into their mailboxes, live ones first. Returns how many.
 
-        One thread of a process does so at a time, for all that call meanwhile: more would only get
+        Two threads of a process do so at a time, for all that call meanwhile: more would only get
         into the way of the deliveries. A job that does not load spoils nothing: it is recorded as
         `invalid` and does not come back.
         """

@@ -212,13 +212,13 @@ class Mailboxes:
             job.lane,
             job.version,
             self._retention_s,
-            ",".join(attribute.key for attribute in job.attributes),
             self._strict,
             "1" if job.only_changed else "",
         ]
         for attribute in job.attributes:
-            digest = digest_of(attribute) if job.only_changed else ""
-            args += [attribute.key, attribute.type.value, _payload(attribute), digest]
+            args += [attribute.key, _payload(attribute)]
+            if job.only_changed:
+                args.append(digest_of(attribute))
         return args
 
     def reject(self, job_id: str, reasons: str, *, mailbox_id: str = "", email: str = "") -> bool:

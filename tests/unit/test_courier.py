@@ -170,7 +170,10 @@ def test_one_call_takes_so_much_and_asks_for_another(
     assert found.post.called == 1
 
 
-def test_one_thread_accepts_for_all_that_call_meanwhile(desk: Callable[..., Desk]) -> None:
+def test_few_threads_accept_for_all_that_call_meanwhile(
+    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "ACCEPTING_THREADS", 1)
     going_on, second_came = threading.Event(), threading.Event()
 
     class Held(Mailboxes):

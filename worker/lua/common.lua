@@ -60,14 +60,16 @@ local function finish(job, mailbox, number, status, now, retention)
   end
   if mailbox ~= '' then
     local history = key('outcomes:' .. mailbox)
-    redis.call('LPUSH', history, job)
-    redis.call('LTRIM', history, 0, HISTORY - 1)
+    if redis.call('LPUSH', history, job) > HISTORY then
+      redis.call('LTRIM', history, 0, HISTORY - 1)
+    end
     redis.call('EXPIRE', history, retention)
   end
   redis.call('XADD', key('outcomes'), 'MAXLEN', '~', STREAM, '*', 'job', job, 'status', status)
   local minute = key('counters:' .. math.floor(now / 60000000))
-  redis.call('HINCRBY', minute, status, 1)
-  redis.call('EXPIRE', minute, COUNTED_S)
+  if redis.call('HINCRBY', minute, status, 1) == 1 then
+    redis.call('EXPIRE', minute, COUNTED_S)
+  end
   if redis.call('HGET', outcome, 'lane') == 'live' then
     finished[#finished + 1] = job
   end

@@ -1,15 +1,15 @@
 -- stage: a job leaves the inbox for its email's mailbox, where the newest value of each key stands.
--- ARGV: job id, mailbox, email, lane, version, seconds of retention, names of its keys,
+-- ARGV: job id, mailbox, email, lane, version, seconds of retention,
 --   '1' if a key must keep the type that was first used for it, '1' to skip what is there already,
---   then for each attribute: key, type, payload, digest of type and value
+--   then for each attribute: key, payload, and if it may be skipped: digest of type and value
 -- Answers { what came of it, live jobs that it brought to an end, its own perhaps, and which keys had
 -- another type before }. What came of it: 'staged'; 'superseded' (newer values stand there or were
 -- delivered); 'unchanged' (all were delivered, and are to be skipped then); 'known' (it was staged
 -- before); or, with nothing changed, 'future' (occurred too far ahead of Redis's clock), 'mistyped'.
 local job, mailbox, email, lane, version = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local retention, names, strict, skip = ARGV[6], ARGV[7], ARGV[8] == '1', ARGV[9] == '1'
+local retention, strict, skip = ARGV[6], ARGV[7] == '1', ARGV[8] == '1'
 local FUTURE_US = 5 * 60 * 1000000
-local FIRST, STEP = 10, 4
+local FIRST, STEP = 9, skip and 3 or 2
 local now = now_us()
 
 if redis.call('EXISTS', key('outcome:' .. job)) == 1 then
@@ -31,7 +31,7 @@ local delivered = redis.call('HMGET', key('delivered:' .. mailbox), unpack(keys)
 
 local mistyped, first_used = {}, {}
 for n, name in ipairs(keys) do
-  local type = ARGV[FIRST + STEP * (n - 1) + 1]
+  local type = string.match(ARGV[FIRST + STEP * (n - 1) + 1], '%a+')
   if not types[n] then
     first_used[#first_used + 1] = name
     first_used[#first_used + 1] = type
@@ -49,7 +49,7 @@ end
 
 leave_inbox(job)
 redis.call('HSET', key('outcome:' .. job), 'email', email, 'mailbox', mailbox, 'lane', lane,
-  'keys', names, 'occurred', string.sub(version, 1, 16), 'accepted', text(now))
+  'keys', table.concat(keys, ','), 'occurred', string.sub(version, 1, 16), 'accepted', text(now))
 if mistyped ~= '' then
   redis.call('HSET', key('outcome:' .. job), 'warning', mistyped)
 end
@@ -59,7 +59,7 @@ local in_flight = lease and string.sub(lease, -1) == '!'
 local number = redis.call('HGET', box, '@next') or 1
 local own, unchanged = {}, 0
 for n, name in ipairs(keys) do
-  local payload, digest = ARGV[FIRST + STEP * (n - 1) + 2], ARGV[FIRST + STEP * (n - 1) + 3]
+  local payload, digest = ARGV[FIRST + STEP * (n - 1) + 1], ARGV[FIRST + STEP * (n - 1) + 2]
   local older = held[n] and number_of(held[n])
   local entry = older and redis.call('HGET', box, '#' .. older)
   local seen = delivered[n]
