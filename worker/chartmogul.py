@@ -132,9 +132,7 @@ class ChartMogul:
             http.client.HTTPException,
             OSError,
         ) as error:
-            reason = (
-                f"no answer within {self._timeout_s:g} s" if deadline.passed else _reason(error)
-            )
+            reason = f"no answer within {self._timeout_s:g} s" if deadline.over else _reason(error)
             return NoAnswer(reason=reason, sent=deadline.sent)
 
     def _session(self) -> requests.Session:
@@ -193,6 +191,11 @@ class _Deadline:
         self._timer = threading.Timer(timeout_s, self._cut)
         self._timer.daemon = True
 
+    @property
+    def over(self) -> bool:
+        """By the clock, too: after a pause of the whole process, the timer may come second."""
+        return self.passed or time.monotonic() >= self._ends_s
+
     def __enter__(self) -> None:
         self._timer.start()
 
@@ -203,8 +206,7 @@ class _Deadline:
         """Raises ConnectTimeoutError when connecting has used up the time."""
         # Not the connection: it forgets its socket while an answer that ends it is still read.
         self._sock = connection.sock
-        # The clock too: after a pause of the whole process, the timer may come second.
-        if self.passed or time.monotonic() >= self._ends_s:
+        if self.over:
             raise urllib3.exceptions.ConnectTimeoutError
         self.sent = True
 

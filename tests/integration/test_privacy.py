@@ -161,11 +161,10 @@ def break_a_mailbox(courier: Courier) -> str:
     mailbox_id = mailbox_id_of(email)
     prefix = courier.keys.prefix
     version = f"{1:016d}{job_id}"
-    courier.client.hset(f"{prefix}outcome:{job_id}", mapping={"email": email, "occurred": "1"})
+    courier.client.hset(f"{prefix}outcome:{job_id}", mapping={"email": email, "lane": "live"})
     courier.client.hset(
         f"{prefix}mailbox:{mailbox_id}",
-        mapping={"@email": email, "@lane": "live", "channel": f'{version}["String","{VALUE}'},
+        mapping={"#1": f"{version}1", "@next": 2, "@live": 1, "channel": f'1["String","{VALUE}'},
     )
-    courier.client.hset(f"{prefix}pending:{mailbox_id}", job_id, 1)
     courier.client.zadd(f"{prefix}due:live", {mailbox_id: 0})
     return job_id
