@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +21,8 @@ from celery import Celery
 from attribute_courier.config import Secret, load_settings
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import EmbeddedRedis, SandboxError
+
+from .report import tell
 
 ATTRIBUTES = {"channel": "Facebook", "age": 8, "mrr": 19.9}
 CUSTOM = [
@@ -86,8 +84,8 @@ def at_once(producer: Producer) -> Callable[[int], list[float]]:
     return run
 
 
-def table(ways: list[Way]) -> str:
-    """The ways in columns; the first one is what the others are compared with."""
+def table(ways: list[Way]) -> list[list[str]]:
+    """The ways, line by line; the first one is what the others are compared with."""
     plain = ways[0]
     lines = [["way", "median call", "time vs plain", "rows a second", "rows vs plain"]]
     for way in ways:
@@ -102,33 +100,21 @@ def table(ways: list[Way]) -> str:
                 "" if way is plain else f"{per_second / median(plain.per_second):.2f}",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(f"{text:{'>' if n else '<'}{widths[n]}}" for n, text in enumerate(line)).rstrip()
-        for line in lines
-    )
+    return lines
 
 
-def document(ways: list[Way], rounds: int) -> dict[str, Any]:
-    """Everything, for `--json`."""
-    parts = ("attribute-courier", "celery", "kombu", "marshmallow", "redis")
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-        "versions": {name: version(name) for name in parts},
-        "rounds": rounds,
-        "results": [
-            {
-                "way": way.name,
-                "rows_in_a_block": way.rows,
-                "median_call_s": median(way.call_s),
-                "median_per_second": median(way.per_second),
-                "per_second": way.per_second,
-            }
-            for way in ways
-        ],
-    }
+def results(ways: list[Way]) -> list[dict[str, Any]]:
+    """Each way in numbers, for `--json`."""
+    return [
+        {
+            "way": way.name,
+            "rows_in_a_block": way.rows,
+            "median_call_s": median(way.call_s),
+            "median_per_second": median(way.per_second),
+            "per_second": way.per_second,
+        }
+        for way in ways
+    ]
 
 
 @click.command(
@@ -203,10 +189,8 @@ def main(rounds: int, rows: int, bound_s: float, path: Path | None) -> None:
                 client.flushdb()
                 way.block()
             done += 1
-    click.echo(table(ways))
-    click.echo(f"\n{done} rounds of {rows:,}, {rows:,} and {10 * rows:,} jobs, in turns")
-    if path is not None:
-        path.write_text(json.dumps(document(ways, done), indent=2) + "\n", "utf-8")
+    note = f"{done} rounds of {rows:,}, {rows:,} and {10 * rows:,} jobs, in turns"
+    tell(table(ways), notes=[note], path=path, rounds=done, results=results(ways))
 
 
 if __name__ == "__main__":

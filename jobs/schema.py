@@ -216,9 +216,8 @@ class _Attributes(fields.Field[tuple[Attribute, ...]]):
             raise ValidationError(f"must be a list of attributes, not {kind(value)}")
         if not 1 <= len(value) <= MAX_ATTRIBUTES:
             raise ValidationError(f"a job has 1 to {MAX_ATTRIBUTES} attributes, this {len(value)}")
-        with suppress(
-            InvalidJob
-        ):  # a schema for each attribute is only needed to say what is wrong
+        # A schema for each attribute is only needed to say what is wrong.
+        with suppress(InvalidJob):
             return right_documents(value)
         attributes: list[Attribute] = []
         errors: dict[int, Any] = {}
