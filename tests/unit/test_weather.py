@@ -146,11 +146,18 @@ def test_a_replayed_job_is_listed_once_and_as_it_stands_now(account: Account) ->
 
 def test_requests_leave_at_their_distance_whatever_crowds_before(client: redis.Redis) -> None:
     weather = Weather(client, KEYS, rate_limit=10, probe_delays_s=(60,))
-    times: list[float] = []
+    planned = [int(_depart(weather)[0]) for _ in range(5)]
+    assert all(later - earlier >= 0.8e6 / 10 for earlier, later in pairwise(planned))
+
+
+def test_no_request_leaves_before_its_time(client: redis.Redis) -> None:
+    """By Redis's clock, which runs on while this machine is busy: late is no failure."""
+    weather = Weather(client, KEYS, rate_limit=10, probe_delays_s=(60,))
     for _ in range(3):
         with weather.departing():
-            times.append(time.monotonic())
-    assert all(later - earlier >= 0.078 for earlier, later in pairwise(times))
+            left_us = _now_us(client)
+            planned_us = int(client.lindex(KEYS.prefix + "sent", 0))  # type: ignore[arg-type]
+        assert left_us >= planned_us
 
 
 def test_no_more_leave_in_a_second_than_are_allowed(client: redis.Redis) -> None:
@@ -159,17 +166,17 @@ def test_no_more_leave_in_a_second_than_are_allowed(client: redis.Redis) -> None
     planned = [int(_depart(weather)[0]) for _ in range(80)]
     assert all(b - a >= 0.8e6 / 50 for a, b in pairwise(planned))
     assert all(b - a >= 1e6 for a, b in zip(planned, planned[51:], strict=False))
-    assert planned[79] - planned[0] < 79 * 1e6 / 50
+    assert any(b - a < 1e6 / 50 for a, b in pairwise(planned))
 
 
 def test_a_late_request_is_counted_when_it_left(client: redis.Redis) -> None:
     weather = Weather(client, KEYS, rate_limit=1, probe_delays_s=(60,))
     with weather.departing():
         time.sleep(0.5)
-    (left,) = client.lrange(KEYS.prefix + "sent", 0, -1)
-    assert int(_depart(weather)[0]) - int(left) >= 800_000  # type: ignore[arg-type]
-    seconds, microseconds = client.time()  # type: ignore[misc]
-    assert int(left) > (seconds * 1_000_000 + microseconds) - 400_000  # type: ignore[arg-type]
+        left_us = _now_us(client)
+    (counted_us,) = map(int, client.lrange(KEYS.prefix + "sent", 0, -1))  # type: ignore[arg-type]
+    assert counted_us >= left_us - 1_000
+    assert int(_depart(weather)[0]) - counted_us >= 800_000
 
 
 def test_without_redis_requests_leave_at_once() -> None:
@@ -182,3 +189,8 @@ def test_without_redis_requests_leave_at_once() -> None:
 def _depart(weather: Weather) -> list[Any]:
     answer: list[Any] = weather._call(weather._depart, weather._rate_limit)
     return answer
+
+
+def _now_us(client: redis.Redis) -> int:
+    seconds, microseconds = client.time()  # type: ignore[misc]
+    return int(seconds * 1_000_000 + microseconds)
