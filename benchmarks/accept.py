@@ -81,6 +81,7 @@ def courier_of(settings: Settings, client: redis.Redis) -> Courier:
             keys,
             lease_s=2 * settings.timeout_s + LEASE_MARGIN_S,
             retention_s=settings.retention_s,
+            rate_limit=settings.rate_limit,
         ),
         outcomes=Outcomes(client, keys),
         weather=Weather(

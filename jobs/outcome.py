@@ -129,7 +129,7 @@ class Outcomes:
         pipeline.hgetall(self._keys.outcome(job_id))
         waiting, fields = pipeline.execute()
         if fields:
-            return self._outcome(job_id, fields)
+            return self.read(job_id, fields)
         if waiting:
             return Outcome(job_id=job_id, account=self._keys.account, status="pending")
         return None
@@ -220,9 +220,10 @@ class Outcomes:
         for job_id in job_ids:
             pipeline.hgetall(self._keys.outcome(job_id))
         found = zip(job_ids, pipeline.execute() if job_ids else [], strict=True)
-        return [self._outcome(job_id, fields) for job_id, fields in found if fields]
+        return [self.read(job_id, fields) for job_id, fields in found if fields]
 
-    def _outcome(self, job_id: str, fields: dict[str, str]) -> Outcome:
+    def read(self, job_id: str, fields: dict[str, str]) -> Outcome:
+        """The outcome that Redis holds in these fields."""
         status = fields.get("status", "pending")
         return Outcome(
             job_id=job_id,

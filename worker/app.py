@@ -65,6 +65,7 @@ def courier_of(account: str) -> Courier:
             # Longer than a request (promise 3), and than a lost one can still act after it.
             lease_s=2 * settings.timeout_s + LEASE_MARGIN_S,
             retention_s=settings.retention_s,
+            rate_limit=settings.rate_limit,
             bulk_share=settings.bulk_share,
             strict_types=settings.strict_types,
         ),

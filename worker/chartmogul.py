@@ -28,9 +28,14 @@ MAX_BODY = 1024 * 1024
 
 USER_AGENT = f"attribute-courier/{version('attribute-courier')}"
 
-Departing = Callable[[], contextlib.AbstractContextManager[None]]
+Departing = Callable[[bool], contextlib.AbstractContextManager[None]]
+"""Around the sending of a request that is ready; is told whether it had to connect first."""
 
 _PATH = "/customers/attributes/custom"
+
+
+def _at_once(_: bool) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +87,9 @@ class ChartMogul:
         email: str,
         custom: list[dict[str, Any]],
         *,
-        departing: Departing = contextlib.nullcontext,
+        departing: Departing = _at_once,
     ) -> Answer | NoAnswer:
-        """Set custom attributes of all customers with this email. Raises nothing of HTTP's.
-
-        `departing` is entered when all is ready, the connection too, and left when all is sent.
-        """
+        """Set custom attributes of all customers with this email. Raises nothing of HTTP's."""
         body: dict[str, Any] = {"email": email, "custom": custom}
         if self._with_associated_emails:
             body["with_associated_emails"] = True
@@ -102,7 +104,7 @@ class ChartMogul:
         method: str,
         path: str,
         body: dict[str, Any] | None = None,
-        departing: Departing = contextlib.nullcontext,
+        departing: Departing = _at_once,
     ) -> Answer | NoAnswer:
         deadline = _Deadline(self._timeout_s)
         _current.deadline, _current.departing = deadline, departing
@@ -228,9 +230,10 @@ _current = _Current()
 
 class _Bounded(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is None:
+        connected = self.sock is None
+        if connected:
             self.connect()
-        with _current.departing():
+        with _current.departing(connected):
             _current.deadline.before_sending(self)
             super().request(*args, **kwargs)
 

@@ -8,13 +8,14 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from ..config.scripts import together
 from ..config.settings import Settings
 from ..jobs.errors import InvalidJob, UnknownWireVersion
 from ..jobs.job import AttributeJob, mailbox_id_of, redacted_email
 from ..jobs.outcome import Outcome, Outcomes, customers_phrase
 from ..jobs.schema import email_of_wire, load_wire
 from .chartmogul import ChartMogul
-from .mailboxes import Claim, Lease, Mailboxes, Settlement
+from .mailboxes import LEAD_S, Claim, Early, Lease, Mailboxes, Settlement
 from .settlement import Policy, settle, shown
 from .verdicts import Verdict, judge
 from .weather import Weather
@@ -35,8 +36,6 @@ LEASE_MARGIN_S = 5
 """What a lease lasts longer than a request, and a lost one after it: time to get the claim."""
 DELIVER_FOR_S = 5
 """A delivery goes on with others for so long; a worker that is to stop waits for that."""
-LEAD_S = 0.05
-"""A delivery is made ready so long before its slot: what delays it then costs no slot."""
 TICK_S = 1
 """The longest pause between two looks at what is due."""
 
@@ -78,7 +77,6 @@ class Courier:
         self._policy = Policy.of(settings)
         self._accepting = threading.BoundedSemaphore(ACCEPTING_THREADS)
         self._called = threading.Event()
-        self._rate = settings.rate_limit
         self._max_parallel = settings.max_parallel
 
     def accept(self) -> int:
@@ -168,40 +166,47 @@ class Courier:
             own = leases.pop(0)
             mailbox_id, token = own.mailbox_id, own.token
             self._hand_over(leases)
+            time.sleep(max(0.0, own.wait_s - LEAD_S))
         self._hand_over(leases)
         return said if count == 1 else f"{count} deliveries; the last: {said}"
 
     def _deliver(self, mailbox_id: str, token: str) -> tuple[str, list[Lease]]:
         """One request with all that waits for one email: what came of it, and new leases."""
-        wait_s = self._mailboxes.acquire(mailbox_id, token, rate=self._rate)
-        if wait_s is None:
-            return "no lease", []  # a repeated message, one that came too late, or a paused account
-        time.sleep(max(0.0, wait_s - LEAD_S))
-        # After the wait, so that what is sent is the newest there is.
         claim = self._claim(mailbox_id, token)
         if claim is None:
-            return "nothing to send", []
+            # A repeated message, one that came too late, a paused account, or nothing to send.
+            return "nothing to deliver", []
         custom = [value.attribute.as_dict() for value in claim.values]
         answer = self._chartmogul.add_attributes(
-            claim.email, custom, departing=self._weather.departing
+            claim.email, custom, departing=self._weather.departing(claim.departure)
         )
         verdict = judge(answer)
         reason = shown(verdict, claim)
-        if self._weather.observe(verdict, claimed_us=claim.now_us, reason=reason):
-            log.error("account %s: paused: %s", self._account, reason)
         settlement = settle(verdict, claim, self._policy)
-        if not self._mailboxes.settle(claim, settlement):
+        paused, settled, (leases, _) = together(
+            self._weather.observe_call(verdict, claimed_us=claim.now_us, reason=reason),
+            self._mailboxes.settle_call(claim, settlement),
+            self._mailboxes.release_call(max_parallel=self._max_parallel),
+        )
+        if paused:
+            log.error("account %s: paused: %s", self._account, reason)
+        if settled is None:
             log.warning("mailbox %s: the lease ended before its answer came", mailbox_id)
-            return "the lease ended", []
-        leases, _ = self._mailboxes.release(max_parallel=self._max_parallel)
+            return "the lease ended", leases
         self._log(claim, verdict, settlement)
         # Bulk jobs have no task of their own.
-        self._report([job.job_id for job in claim.jobs if job.lane == "live"])
+        for job_id, fields in settled.items():
+            self._post.report(self._outcomes.read(job_id, fields))
         return _summary(verdict, settlement), leases
 
     def _claim(self, mailbox_id: str, token: str) -> Claim | None:
-        asked_s = time.monotonic()
-        claim = self._mailboxes.claim(mailbox_id, token)
+        """What is to be sent, when it is time: so it is the newest there is."""
+        while True:
+            asked_s = time.monotonic()
+            claim = self._mailboxes.claim(mailbox_id, token)
+            if not isinstance(claim, Early):
+                break
+            time.sleep(claim.wait_s)
         if claim is not None and time.monotonic() - asked_s > LEASE_MARGIN_S:
             # Redis was slow to answer: the lease could end under the request.
             log.warning("mailbox %s: the claim came too late; nothing was sent", mailbox_id)

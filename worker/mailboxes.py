@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import redis
+from redis.commands.core import Script
 
-from ..config.scripts import load_script
+from ..config.scripts import Call, T, load_script
 from ..jobs.attributes import Attribute, AttributeType
 from ..jobs.job import VERSION_LENGTH, AttributeJob, Lane, time_of
 from ..jobs.keys import Keys
@@ -26,7 +28,9 @@ from ..jobs.outcome import Status
 Staged = Literal["staged", "superseded", "unchanged", "known", "future", "mistyped"]
 
 TRANSIT_S = 10
-"""Seconds in which a released lease must be taken up: how long a lost message costs."""
+"""Seconds from its slot in which a lease must be claimed: how long a lost message costs."""
+LEAD_S = 0.05
+"""A delivery is made ready so long before its slot: what delays it then costs no slot."""
 GATHER_S = 5
 """Seconds in which a bulk mailbox gathers jobs while more come in: a table with many rows for an
 email is few requests."""
@@ -43,6 +47,35 @@ class Lease:
     email: str
     attributes: int
     """How many attributes were waiting when the lease was given."""
+    wait_s: float = 0
+    """Seconds from then to its slot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Early:
+    """The slot of a lease is not near yet."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Departure:
+    """When a request may leave, as Redis planned it between being asked and the answer."""
+
+    at_us: int
+    """By Redis's clock, in microseconds since the epoch; the request is counted as sent then."""
+    wait_s: float
+    asked_s: float
+    """By this machine's monotonic clock, as the rest."""
+    answered_s: float
+
+    def wait(self) -> None:
+        """Leave no request earlier than planned."""
+        time.sleep(max(0.0, self.answered_s + self.wait_s - time.monotonic()))
+
+    def late_s(self) -> float:
+        """Seconds by which it is later than planned now, at most."""
+        return time.monotonic() - self.asked_s - self.wait_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +136,7 @@ class Claim:
     """Failures of the server in a row, for this mailbox."""
     values: tuple[Value, ...]
     jobs: tuple[PendingJob, ...]
+    departure: Departure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +175,10 @@ class Mailboxes:
         client: a connection with `decode_responses`.
         keys: the account's keys.
         lease_s: seconds that a lease lasts from its claim. Must be longer than a request can take
-            plus the time that a lost request can still act. Before its claim a lease waits for
-            its message and its slot, and lasts `TRANSIT_S` if that is less.
+            plus the time that a lost request can still act. Until its claim it lasts `TRANSIT_S`
+            from its slot, if that is less.
         retention_s: seconds that outcomes and delivered versions are kept.
+        rate_limit: requests a second that the account may spend here.
         bulk_share: share of the leases that bulk mailboxes get while live ones wait, too.
         strict_types: whether a key must keep the type that was first used for it.
     """
@@ -155,6 +190,7 @@ class Mailboxes:
         *,
         lease_s: float,
         retention_s: int,
+        rate_limit: float,
         bulk_share: float = 0.1,
         strict_types: bool = False,
     ) -> None:
@@ -164,19 +200,19 @@ class Mailboxes:
         self._lease_ms = round(lease_s * 1000)
         self._transit_ms = min(self._lease_ms, TRANSIT_S * 1000)
         self._retention_s = retention_s
+        self._rate_limit = rate_limit
         self._bulk_share = bulk_share
         self._strict = "1" if strict_types else ""
         self._client: Any = client  # redis-py's types allow for bytes at every turn
         self._keys = keys
 
         def script(name: str) -> Any:
-            return load_script(client, _PACKAGE, "common.lua", f"{name}.lua")
+            return load_script(client, _PACKAGE, "common.lua", "pace.lua", f"{name}.lua")
 
         self._take = script("take")
         self._stage = script("stage")
         self._reject = script("reject")
         self._release = script("release")
-        self._acquire = script("acquire")
         self._claim = script("claim")
         self._settle = script("settle")
 
@@ -226,7 +262,13 @@ class Mailboxes:
         return bool(self._call(self._reject, job_id, reasons, self._retention_s, mailbox_id, email))
 
     def release(self, *, max_parallel: int) -> tuple[list[Lease], float | None]:
+        """Lease due mailboxes: `release_call`, run alone."""
+        return self.release_call(max_parallel=max_parallel)()
+
+    def release_call(self, *, max_parallel: int) -> Call[tuple[list[Lease], float | None]]:
         """Lease due mailboxes while fewer than `max_parallel` are in flight.
+
+        Each gets a slot of the account's pace: the rate limit, or less if it was cut.
 
         Live ones come first, but for bulk's share.
 
@@ -235,38 +277,37 @@ class Mailboxes:
         Returns:
             The new leases, and seconds until there may be more (None: nothing is waiting).
         """
-        wait_ms, leases = self._call(
+        return self._prepare(
             self._release,
+            _leases,
             max_parallel,
             self._transit_ms,
             secrets.token_hex(8),
             self._bulk_share,
             GATHER_S * 1000,
+            self._rate_limit,
         )
-        return [
-            Lease(mailbox_id=mailbox_id, token=token, email=email, attributes=attributes)
-            for mailbox_id, token, email, attributes in leases
-        ], None if wait_ms < 0 else wait_ms / 1000
 
-    def acquire(self, mailbox_id: str, token: str, *, rate: float) -> float | None:
-        """Take the account's next slot at `rate` requests a second, or less if it was cut.
-
-        Returns:
-            Seconds to wait for it; None when the lease is not valid (any more), or was given back
-            because the account is paused or has to wait for longer.
-        """
-        wait_ms = self._call(self._acquire, mailbox_id, token, rate, self._transit_ms)
-        return None if wait_ms < 0 else wait_ms / 1000
-
-    def claim(self, mailbox_id: str, token: str) -> Claim | None:
-        """Take what is to be sent now.
+    def claim(self, mailbox_id: str, token: str) -> Claim | Early | None:
+        """Take what is to be sent now, `LEAD_S` before the lease's slot at the earliest.
 
         None when the lease is not valid, nothing is left, or the account was paused or held.
         """
-        answer = self._call(self._claim, mailbox_id, token, self._lease_ms, self._retention_s)
+        asked_s = time.monotonic()
+        answer = self._call(
+            self._claim,
+            mailbox_id,
+            token,
+            self._lease_ms,
+            self._retention_s,
+            self._rate_limit,
+            round(LEAD_S * 1000),
+        )
         if answer is None:
             return None
-        now_us, failures, values, jobs, superseded = answer
+        if isinstance(answer, int):
+            return Early(wait_s=answer / 1000)
+        now_us, failures, values, jobs, superseded, (at_us, wait_ms) = answer
         self.ended(superseded)
         outcomes = {job_id: dict(pairs(fields)) for job_id, fields in pairs(jobs)}
         return Claim(
@@ -277,10 +318,23 @@ class Mailboxes:
             failures=int(failures),
             values=tuple(_value(key, held) for key, held in pairs(values)),
             jobs=tuple(_pending(job_id, fields) for job_id, fields in outcomes.items()),
+            departure=Departure(
+                at_us=int(at_us),
+                wait_s=wait_ms / 1000,
+                asked_s=asked_s,
+                answered_s=time.monotonic(),
+            ),
         )
 
-    def settle(self, claim: Claim, settlement: Settlement) -> bool:
-        """Carry out what an answer means. False when the lease had ended: nothing was changed."""
+    def settle_call(
+        self, claim: Claim, settlement: Settlement
+    ) -> Call[dict[str, dict[str, str]] | None]:
+        """Carry out what an answer means.
+
+        Returns:
+            The live jobs' ids, each with the fields of its outcome; None when the lease had ended:
+            nothing was changed.
+        """
         args: list[str | int] = [
             claim.mailbox_id,
             claim.token,
@@ -300,15 +354,39 @@ class Mailboxes:
             args += [job.job_id, job.status, len(job.fields)]
             for name, content in job.fields.items():
                 args += [name, content]
-        return bool(self._call(self._settle, *args))
+        return self._prepare(self._settle, _fields_by_job, *args)
 
-    def _call(self, script: Any, *args: str | float) -> Any:
+    def _call(self, script: Script, *args: str | float) -> Any:
         return script(keys=[self._prefix], args=args)
+
+    def _prepare(self, script: Script, read: Callable[[Any], T], *args: str | float) -> Call[T]:
+        return Call(script, [self._prefix], args, read)
 
 
 def pairs(flat: Sequence[Any]) -> zip[tuple[Any, Any]]:
     """A hash as Lua answers it: field, value, field, value."""
     return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _leases(answer: Any) -> tuple[list[Lease], float | None]:
+    again_ms, released = answer
+    leases = [
+        Lease(
+            mailbox_id=mailbox_id,
+            token=token,
+            email=email,
+            attributes=attributes,
+            wait_s=wait_ms / 1000,
+        )
+        for mailbox_id, token, email, attributes, wait_ms in released
+    ]
+    return leases, None if again_ms < 0 else again_ms / 1000
+
+
+def _fields_by_job(answer: Any) -> dict[str, dict[str, str]] | None:
+    if answer is None:
+        return None
+    return {job_id: dict(pairs(fields)) for job_id, fields in pairs(answer)}
 
 
 def digest_of(attribute: Attribute) -> str:

@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 import redis
 
-from ..config.scripts import load_script
+from ..config.scripts import Call, load_script
 from ..jobs.job import time_of
 from ..jobs.keys import Keys
 from ..jobs.outcome import STATUSES, Status
-from .mailboxes import pairs
+from .chartmogul import Departing
+from .mailboxes import Departure, pairs
 from .verdicts import Verdict
 
 CIRCUIT_OPENS_AT = 10
@@ -119,7 +120,7 @@ class Weather:
         self._probe_delays_ms = [round(delay_s * 1000) for delay_s in probe_delays_s]
 
         def script(name: str) -> Any:
-            return load_script(client, _PACKAGE, "common.lua", f"{name}.lua")
+            return load_script(client, _PACKAGE, "common.lua", "pace.lua", f"{name}.lua")
 
         self._depart = script("depart")
         self._late = script("late")
@@ -129,24 +130,36 @@ class Weather:
         self._resume = script("resume")
         self._fare = script("fare")
 
-    @contextmanager
-    def departing(self) -> Iterator[None]:
-        """Around the sending of a request that is ready: waits until it may leave."""
+    def departing(self, planned: Departure) -> Departing:
+        """For the sending of a request that was claimed: waits until it may leave."""
+
+        @contextmanager
+        def departing(connected: bool) -> Iterator[None]:
+            departure = self._planned_anew(planned) if connected else planned
+            departure.wait()
+            yield
+            late_s = departure.late_s()
+            if late_s > LATE_S:
+                with suppress(redis.RedisError):
+                    left_us = departure.at_us + round(late_s * 1e6)
+                    self._call(self._late, departure.at_us, left_us)
+
+        return departing
+
+    def _planned_anew(self, planned: Departure) -> Departure:
         asked_s = time.monotonic()
         try:
-            at_us, wait_ms = self._call(self._depart, self._rate_limit)
+            at_us, wait_ms = self._call(self._depart, self._rate_limit, planned.at_us)
         except redis.RedisError:
-            yield  # the slots keep the pace, but for what crowds
-            return
-        # When Redis answered lies between asking and now: nothing leaves early, nor late unnoticed.
-        time.sleep(wait_ms / 1000)
-        yield
-        late_s = time.monotonic() - asked_s - wait_ms / 1000
-        if late_s > LATE_S:
-            with suppress(redis.RedisError):
-                self._call(self._late, at_us, int(at_us) + round(late_s * 1e6))
+            return planned
+        return Departure(
+            at_us=int(at_us),
+            wait_s=wait_ms / 1000,
+            asked_s=asked_s,
+            answered_s=time.monotonic(),
+        )
 
-    def observe(self, verdict: Verdict, *, claimed_us: int, reason: str) -> bool:
+    def observe_call(self, verdict: Verdict, *, claimed_us: int, reason: str) -> Call[bool]:
         """Draw the conclusions of an answer for the account: hold, slow down, open or close the
         circuit, pause.
 
@@ -157,8 +170,7 @@ class Weather:
             Whether this answer is the one that paused the account.
         """
         retry_after_s = verdict.retry_after_s
-        paused = self._call(
-            self._observe,
+        args = [
             verdict.kind,
             claimed_us,
             self._rate_limit,
@@ -166,8 +178,8 @@ class Weather:
             reason,
             CIRCUIT_OPENS_AT,
             *self._probe_delays_ms,
-        )
-        return bool(paused)
+        ]
+        return Call(self._observe, [self._keys.prefix], args, bool)
 
     def probe_is_due(self) -> bool:
         """Whether it is this caller's turn to ask if a paused account works again."""

@@ -56,7 +56,9 @@ class TestNothingIsLost:
 
     def test_a_deliver_message_that_the_broker_lost(self, courier: Courier) -> None:
         receipt = courier.producer.add_attributes(ADA, {"plan": "pro"})
-        mailboxes = Mailboxes(courier.client, courier.keys, lease_s=2, retention_s=1000)
+        mailboxes = Mailboxes(
+            courier.client, courier.keys, lease_s=2, retention_s=1000, rate_limit=10_000
+        )
         self._accept(courier, mailboxes, receipt.job_id)
         leases, _ = mailboxes.release(max_parallel=20)
         assert len(leases) == 1, "leased, and nobody told"
@@ -181,7 +183,9 @@ class TestOneAtATime:
         ]
         accept = KEY_PREFIX + "accept"
         courier.client.lpush(accept, *courier.client.lrange(accept, 0, -1))
-        mailboxes = Mailboxes(courier.client, courier.keys, lease_s=9, retention_s=1000)
+        mailboxes = Mailboxes(
+            courier.client, courier.keys, lease_s=9, retention_s=1000, rate_limit=10_000
+        )
         for receipt in receipts[:10]:
             TestNothingIsLost._accept(courier, mailboxes, receipt.job_id)
         for lease in mailboxes.release(max_parallel=20)[0]:
@@ -289,7 +293,9 @@ def test_promise_7_one_bad_job_stops_no_other(courier: Courier) -> None:
     # The merged request and the first of the single ones.
     refused = Fault(kind="status", status=422, count=2)
     courier.stand_in.configure(faults=[refused])
-    mailboxes = Mailboxes(courier.client, courier.keys, lease_s=2, retention_s=1000)
+    mailboxes = Mailboxes(
+        courier.client, courier.keys, lease_s=2, retention_s=1000, rate_limit=10_000
+    )
     for receipt in receipts:
         TestNothingIsLost._accept(courier, mailboxes, receipt.job_id)
     courier.start_worker()

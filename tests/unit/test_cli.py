@@ -285,7 +285,7 @@ class TestOutcomes:
         monkeypatch.setenv("COURIER_REDIS_URL", server.url)
         with redis.Redis.from_url(server.url, decode_responses=True) as client:
             self.client = client
-            self.boxes = Mailboxes(client, KEYS, lease_s=9, retention_s=1000)
+            self.boxes = Mailboxes(client, KEYS, lease_s=9, retention_s=1000, rate_limit=10_000)
             yield
 
     def end(self, count: int = 1, email: str = ADA) -> list[str]:

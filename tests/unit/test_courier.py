@@ -22,7 +22,7 @@ from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, SandboxProcess
 from attribute_courier.worker import courier as courier_module
 from attribute_courier.worker.chartmogul import ChartMogul
 from attribute_courier.worker.courier import Courier
-from attribute_courier.worker.mailboxes import Claim, Lease, Mailboxes
+from attribute_courier.worker.mailboxes import Claim, Early, Lease, Mailboxes
 from attribute_courier.worker.weather import Weather
 
 ADA = "ada@example.com"
@@ -50,7 +50,7 @@ class Post:
 class Slow(Mailboxes):
     """Redis answers a claim late."""
 
-    def claim(self, mailbox_id: str, token: str) -> Claim | None:
+    def claim(self, mailbox_id: str, token: str) -> Claim | Early | None:
         found = super().claim(mailbox_id, token)
         time.sleep(0.3)
         return found
@@ -72,7 +72,14 @@ class Desk:
         self.courier = Courier(
             "default",
             load_settings(),
-            mailboxes=boxes(client, KEYS, lease_s=60, retention_s=1000, strict_types=strict_types),
+            mailboxes=boxes(
+                client,
+                KEYS,
+                lease_s=60,
+                retention_s=1000,
+                rate_limit=10_000,
+                strict_types=strict_types,
+            ),
             outcomes=self.outcomes,
             weather=Weather(client, KEYS, rate_limit=1000, probe_delays_s=(60,)),
             chartmogul=ChartMogul(stand_in.url, Secret(DEFAULT_API_KEY), timeout_s=30),
@@ -220,7 +227,7 @@ def test_a_lease_is_used_once(desk: Callable[..., Desk], stand_in: SandboxProces
     found.accepted(plan="pro")
     (lease,) = found.post.leases
     assert found.deliver() == "delivered · 1 customer"
-    assert found.courier.deliver(lease.mailbox_id, lease.token) == "no lease"
+    assert found.courier.deliver(lease.mailbox_id, lease.token) == "nothing to deliver"
     assert len(stand_in.requests()) == 1
 
 
@@ -231,7 +238,7 @@ def test_a_claim_that_came_too_late_is_not_used(
     monkeypatch.setattr(courier_module, "LEASE_MARGIN_S", 0.2)
     found = desk(boxes=Slow)
     job = found.accepted(plan="pro")
-    assert found.deliver() == "nothing to send"
+    assert found.deliver() == "nothing to deliver"
     assert stand_in.requests() == []
     assert found.outcome(job).status == "pending"
 

@@ -122,7 +122,7 @@ class Desk:
         self.courier = Courier(
             "default",
             replace(load_settings(), **options),
-            mailboxes=Mailboxes(client, KEYS, lease_s=60, retention_s=1000),
+            mailboxes=Mailboxes(client, KEYS, lease_s=60, retention_s=1000, rate_limit=10_000),
             outcomes=self.outcomes,
             weather=self.weather,
             chartmogul=cast(ChartMogul, self.chartmogul),

@@ -21,7 +21,9 @@ from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.outcome import Outcome, Outcomes, Status
 from attribute_courier.jobs.schema import dump_wire
 from attribute_courier.worker.mailboxes import (
+    TRANSIT_S,
     Claim,
+    Early,
     JobResult,
     Lease,
     Mailboxes,
@@ -50,7 +52,14 @@ class Account:
         self.outcomes = Outcomes(client, KEYS)
 
     def with_leases_of(self, seconds: float) -> Mailboxes:
-        return Mailboxes(self.client, KEYS, lease_s=seconds, retention_s=RETENTION_S)
+        return Mailboxes(
+            self.client, KEYS, lease_s=seconds, retention_s=RETENTION_S, rate_limit=10_000
+        )
+
+    def at_rate(self, rate_limit: float) -> Mailboxes:
+        return Mailboxes(
+            self.client, KEYS, lease_s=60, retention_s=RETENTION_S, rate_limit=rate_limit
+        )
 
     @property
     def now(self) -> datetime:
@@ -102,7 +111,7 @@ class Account:
         """What is sent for the one email that is due."""
         (lease,) = wait_until(self.release) if when_due else self.release()
         claim = self.boxes.claim(lease.mailbox_id, lease.token)
-        assert claim is not None
+        assert isinstance(claim, Claim)
         return claim
 
     def settle(
@@ -123,7 +132,10 @@ class Account:
         )
         delivered = {result.job_id for result in results if result.status == "delivered"}
         seen = frozenset(v.attribute.key for v in claim.values if v.job_id in delivered)
-        return self.boxes.settle(claim, Settlement(jobs=results, seen=seen, **options))
+        return self.carry_out(claim, Settlement(jobs=results, seen=seen, **options))
+
+    def carry_out(self, claim: Claim, settlement: Settlement) -> bool:
+        return self.boxes.settle_call(claim, settlement)() is not None
 
     def deliver_all(self) -> list[dict[str, Any]]:
         """Deliver until nothing is due. What was sent, request by request."""
@@ -457,7 +469,6 @@ class TestRelease:
         (lease,) = wait_until(lambda: account.release(1))
         assert lease.token != lost.token
         assert account.boxes.claim(lost.mailbox_id, lost.token) is None
-        assert account.boxes.acquire(lost.mailbox_id, lost.token, rate=1000) is None
         assert account.boxes.claim(lease.mailbox_id, lease.token) is not None
 
     def test_takes_back_the_lease_of_a_worker_that_died_with_its_request(
@@ -497,73 +508,72 @@ class TestRelease:
         assert again_s is None, "with no room, it is a lease that ends first"
 
 
-class TestAcquire:
-    def test_gives_slots_evenly_spaced(self, account: Account) -> None:
+class TestSlots:
+    def test_are_evenly_spaced(self, account: Account) -> None:
         for n in range(4):
             account.staged(f"{n}@example.com", n=n)
-        waits = [
-            account.boxes.acquire(lease.mailbox_id, lease.token, rate=2)
-            for lease in account.release()
-        ]
-        assert waits[0] == 0
-        for turn, wait_s in enumerate(waits[1:], 1):
-            assert wait_s is not None
-            # The calls themselves take some time of it.
-            assert 0.5 * turn - 0.4 < wait_s <= 0.5 * turn
+        leases, _ = account.at_rate(2).release(max_parallel=20)
+        assert [lease.wait_s for lease in leases] == [0, 0.5, 1, 1.5]
 
-    def test_gives_a_slot_at_once_when_the_last_is_long_past(self, account: Account) -> None:
+    def test_are_not_saved_up(self, account: Account) -> None:
+        boxes = account.at_rate(20)
         account.staged(plan="pro")
-        (lease,) = account.release()
-
-        def slot_free() -> bool:
-            return account.boxes.acquire(lease.mailbox_id, lease.token, rate=20) == 0
-
-        assert slot_free()
+        assert len(boxes.release(max_parallel=1)[0]) == 1
         throttle = KEYS.prefix + "throttle"
         wait_until(
             lambda: (
                 float(account.client.hget(throttle, "slot") or 0) < account.now.timestamp() * 1e6
             )
         )
-        assert slot_free()
-        assert not slot_free(), "none is saved up"
-
-    def test_gives_nothing_without_a_valid_lease(self, account: Account) -> None:
-        account.staged(plan="pro")
-        (lease,) = account.release()
-        before = account.state()
-        assert account.boxes.acquire(lease.mailbox_id, "made up", rate=1) is None
-        assert account.boxes.acquire("nobody", lease.token, rate=1) is None
-        assert account.state() == before
-        assert account.boxes.claim(lease.mailbox_id, lease.token) is not None
-        assert account.boxes.acquire(lease.mailbox_id, lease.token, rate=1) is None
-
-    def test_keeps_the_lease_good_until_after_the_slot(self, account: Account) -> None:
         for n in range(2):
             account.staged(f"{n}@example.com", n=n)
-        first, second = account.release()
-        short = account.with_leases_of(1)
-        assert short.acquire(first.mailbox_id, first.token, rate=0.6) == 0
-        wait_s = short.acquire(second.mailbox_id, second.token, rate=0.6)
-        assert wait_s is not None
-        ends = account.client.zscore(KEYS.prefix + "inflight", second.mailbox_id)
-        left_s = ends / 1e6 - account.now.timestamp()
-        assert 1 < wait_s < left_s < wait_s + 2
+        leases, _ = boxes.release(max_parallel=3)
+        assert [lease.wait_s for lease in leases] == [0, 0.05]
 
-    def test_gives_a_lease_back_whose_slot_is_far(self, account: Account) -> None:
+    def test_are_given_only_while_they_are_near(self, account: Account) -> None:
         for n in range(2):
             account.staged(f"{n}@example.com", n=n)
-        first, second = account.release()
-        assert account.boxes.acquire(first.mailbox_id, first.token, rate=0.1) == 0
-        assert account.boxes.acquire(second.mailbox_id, second.token, rate=0.1) is None
-        assert account.client.zrange(KEYS.prefix + "due:live", 0, -1) == [second.mailbox_id]
-        leases, again_s = account.boxes.release(max_parallel=20)
-        assert leases == [], "before its slot comes near"
+        boxes = account.at_rate(0.1)
+        (first,), again_s = boxes.release(max_parallel=20)
+        assert first.email == "0@example.com"
         assert again_s is not None
         assert 5 < again_s <= 8
+        assert boxes.release(max_parallel=20)[0] == []
+        due = account.client.zrange(KEYS.prefix + "due:live", 0, -1)
+        assert due == [mailbox_id_of("1@example.com")], "it keeps its place"
+
+    def test_may_be_claimed_when_they_are_near(self, account: Account) -> None:
+        for n in range(2):
+            account.staged(f"{n}@example.com", n=n)
+        boxes = account.at_rate(1)
+        (first, second), _ = boxes.release(max_parallel=20)
+        before = account.state()
+        early = boxes.claim(second.mailbox_id, second.token)
+        assert isinstance(early, Early)
+        assert 0 < early.wait_s <= 0.95
+        assert account.state() == before
+        assert isinstance(boxes.claim(first.mailbox_id, first.token), Claim)
+
+    def test_keep_their_lease_good_until_after_them(self, account: Account) -> None:
+        for n in range(2):
+            account.staged(f"{n}@example.com", n=n)
+        leases, _ = account.at_rate(0.6).release(max_parallel=20)
+        ends = [
+            account.client.zscore(KEYS.prefix + "inflight", lease.mailbox_id) for lease in leases
+        ]
+        assert ends[1] - ends[0] == pytest.approx(1e6 / 0.6, abs=1)
+        slot = int(leases[1].token.partition("@")[2])
+        assert ends[1] - slot == pytest.approx(TRANSIT_S * 1e6, abs=1)
 
 
 class TestClaim:
+    def test_counts_the_request_as_sent_when_it_is_told_to_leave(self, account: Account) -> None:
+        account.staged(plan="pro")
+        claim = account.claim()
+        sent = account.client.lrange(KEYS.prefix + "sent", 0, -1)
+        assert sent == [str(claim.departure.at_us)]
+        assert 0 <= claim.departure.at_us - claim.now_us <= 2_000_000
+
     def test_happens_once(self, account: Account) -> None:
         account.staged(plan="pro")
         (lease,) = account.release()
@@ -595,7 +605,7 @@ class TestClaim:
             "failing_since": 1_772_357_400_123_458,
         }
         result = JobResult(job_id=job.job_id, status="pending", fields=noted)
-        account.boxes.settle(account.claim(), Settlement(jobs=(result,), failures=7))
+        account.carry_out(account.claim(), Settlement(jobs=(result,), failures=7))
         claim = account.claim()
         assert claim.failures == 7
         assert claim.jobs == (
@@ -639,7 +649,7 @@ class TestSettle:
             },
         )
         seen = frozenset({"plan"})
-        assert account.boxes.settle(claim, Settlement(jobs=(result,), seen=seen))
+        assert account.carry_out(claim, Settlement(jobs=(result,), seen=seen))
         outcome = account.outcome(job)
         assert outcome.status == "delivered"
         assert (outcome.attempts, outcome.http_status, outcome.message) == (1, 200, None)
@@ -782,6 +792,7 @@ class TestSettle:
             failures=0,
             values=claim.values,
             jobs=claim.jobs,
+            departure=claim.departure,
         )
         before = account.state()
         assert not account.settle(unclaimed)
@@ -791,7 +802,7 @@ class TestSettle:
         job = account.staged(plan="pro", seats=3)
         taken = frozenset({"plan"})
         failed = JobResult(job_id=job.job_id, status="failed", fields={})
-        assert account.boxes.settle(account.claim(), Settlement(jobs=(failed,), taken=taken))
+        assert account.carry_out(account.claim(), Settlement(jobs=(failed,), taken=taken))
         older = account.job(ago_s=20, plan="free", seats=1)
         assert account.stage(older) == "staged"
         assert account.deliver_all() == [{"seats": 1}]
@@ -805,7 +816,7 @@ class TestSettle:
         settlement = Settlement(
             jobs=(ended,), taken=frozenset({"plan", "seats"}), seen=frozenset({"plan"})
         )
-        assert account.boxes.settle(claim, settlement)
+        assert account.carry_out(claim, settlement)
         kept = account.client.hgetall(KEYS.prefix + "delivered:" + mailbox_id_of(ADA))
         assert kept == {"plan": digests["plan"], "seats": job_version(claim, "seats") + "-"}
 
@@ -1022,7 +1033,6 @@ def test_when_all_jobs_are_at_their_end_nothing_lasts(account: Account) -> None:
             account.boxes.reject(account.job(ADA, n=n).job_id, "bad")
         if n % 7 == 0:
             for lease in account.release(2):
-                account.boxes.acquire(lease.mailbox_id, lease.token, rate=1000)
                 claim = account.boxes.claim(lease.mailbox_id, lease.token)
                 assert claim is not None
                 account.staged(lease.email, ago_s=0, late=n)
@@ -1039,7 +1049,7 @@ def test_an_emails_history_is_capped(account: Account) -> None:
 
 def test_two_accounts_share_nothing(client: redis.Redis) -> None:
     account = Account(client)
-    other = Mailboxes(client, Keys("eu"), lease_s=60, retention_s=RETENTION_S)
+    other = Mailboxes(client, Keys("eu"), lease_s=60, retention_s=RETENTION_S, rate_limit=10_000)
     job = account.staged(plan="pro")
     assert other.stage([job]) == [("staged", "")]
     assert len(other.release(max_parallel=1)[0]) == 1
@@ -1092,7 +1102,14 @@ class TestLanes:
         assert released_in_turn(account, account.boxes, 10) == "l" * 9 + "b"
 
     def test_the_share_is_a_setting(self, account: Account) -> None:
-        boxes = Mailboxes(account.client, KEYS, lease_s=60, retention_s=RETENTION_S, bulk_share=0.5)
+        boxes = Mailboxes(
+            account.client,
+            KEYS,
+            lease_s=60,
+            retention_s=RETENTION_S,
+            rate_limit=10_000,
+            bulk_share=0.5,
+        )
         for n in range(6):
             account.staged(f"live-{n}@example.com", plan="pro")
             account.staged(f"bulk-{n}@example.com", plan="pro", lane="bulk")
@@ -1131,7 +1148,12 @@ class TestTypes:
 
     def test_where_types_are_strict_nothing_is_staged(self, account: Account) -> None:
         strict = Mailboxes(
-            account.client, KEYS, lease_s=60, retention_s=RETENTION_S, strict_types=True
+            account.client,
+            KEYS,
+            lease_s=60,
+            retention_s=RETENTION_S,
+            rate_limit=10_000,
+            strict_types=True,
         )
         account.staged(plan="pro")
         job = account.job(BOB, plan=1, seats=3)
@@ -1176,7 +1198,7 @@ class TestOnlyChanged:
         claim = account.claim()
         taken = frozenset({"plan"})
         results = (JobResult(job_id=claim.jobs[0].job_id, status="unconfirmed", fields={}),)
-        assert account.boxes.settle(claim, Settlement(jobs=results, taken=taken))
+        assert account.carry_out(claim, Settlement(jobs=results, taken=taken))
         assert account.stage(self.job(account, plan="pro")) == "staged"
 
     def test_what_waits_to_be_replaced_is_sent(self, account: Account) -> None:

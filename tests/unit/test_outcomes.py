@@ -109,7 +109,7 @@ def outcomes(client: redis.Redis) -> Outcomes:
 
 @pytest.fixture
 def mailboxes(client: redis.Redis) -> Mailboxes:
-    return Mailboxes(client, KEYS, lease_s=9, retention_s=1000)
+    return Mailboxes(client, KEYS, lease_s=9, retention_s=1000, rate_limit=10_000)
 
 
 def stage(mailboxes: Mailboxes, email: str = ADA, **attributes: str) -> str:
@@ -315,7 +315,7 @@ class TestAReceipt:
     def _rejected_soon(receipt: Receipt, server: EmbeddedRedis) -> _Soon:
         def reject() -> None:
             with redis.Redis.from_url(server.url, decode_responses=True) as client:
-                boxes = Mailboxes(client, KEYS, lease_s=9, retention_s=1000)
+                boxes = Mailboxes(client, KEYS, lease_s=9, retention_s=1000, rate_limit=10_000)
                 boxes.reject(receipt.job_id, "no job")
 
         return _Soon(reject)
@@ -336,5 +336,7 @@ def test_the_jobs_of_an_email_through_the_producer(producer: Producer) -> None:
     with redis.Redis.from_url(
         producer.settings.redis_url.reveal(), decode_responses=True
     ) as client:
-        job_id = stage(Mailboxes(client, KEYS, lease_s=9, retention_s=1000), plan="pro")
+        job_id = stage(
+            Mailboxes(client, KEYS, lease_s=9, retention_s=1000, rate_limit=10_000), plan="pro"
+        )
     assert [each.job_id for each in producer.outcomes("ada@EXAMPLE.COM")] == [job_id]

@@ -14,7 +14,14 @@ from attribute_courier.config import load_settings
 from attribute_courier.jobs.attributes import Attribute
 from attribute_courier.jobs.outcome import Status
 from attribute_courier.worker.chartmogul import Answer
-from attribute_courier.worker.mailboxes import Claim, JobResult, PendingJob, Settlement, Value
+from attribute_courier.worker.mailboxes import (
+    Claim,
+    Departure,
+    JobResult,
+    PendingJob,
+    Settlement,
+    Value,
+)
 from attribute_courier.worker.settlement import BACKOFF_CAP_S, MAX_SHOWN, Policy, settle
 from attribute_courier.worker.verdicts import Kind, Verdict, judge
 
@@ -56,6 +63,7 @@ def claim(
         failures=failures,
         values=values,
         jobs=jobs or (PendingJob(job_id=A),),
+        departure=Departure(at_us=0, wait_s=0, asked_s=0, answered_s=0),
     )
 
 

@@ -54,7 +54,7 @@ class Account:
         client.set("clock", now_us)
         upgrade(client, KEYS)
         self.enqueue = load_script(client, "attribute_courier.producers", "enqueue.lua")
-        self.boxes = Mailboxes(client, KEYS, lease_s=25, retention_s=1000)
+        self.boxes = Mailboxes(client, KEYS, lease_s=25, retention_s=1000, rate_limit=10_000)
         self.outcomes = Outcomes(client, KEYS)
         self.replay = Replay(client, KEYS)
 
@@ -71,16 +71,14 @@ class Account:
         results = [JobResult(job_id=job.job_id, status=status, fields=fields) for job in claim.jobs]
         seen = {value.attribute.key for value in claim.values} if status == "delivered" else set()
         retry_s = 60 if status == "pending" else 0
-        return self.boxes.settle(
-            claim,
-            Settlement(
-                jobs=tuple(results),
-                seen=frozenset(seen),
-                retry_s=retry_s,
-                rest_s=retry_s,
-                failures=1 if retry_s else 0,
-            ),
+        settlement = Settlement(
+            jobs=tuple(results),
+            seen=frozenset(seen),
+            retry_s=retry_s,
+            rest_s=retry_s,
+            failures=1 if retry_s else 0,
         )
+        return self.boxes.settle_call(claim, settlement)() is not None
 
 
 @pytest.mark.parametrize(

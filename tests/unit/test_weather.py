@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import redis
@@ -15,7 +14,14 @@ from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import AttributeJob
 from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.outcome import Outcomes
-from attribute_courier.worker.mailboxes import Claim, JobResult, Lease, Mailboxes, Settlement
+from attribute_courier.worker.mailboxes import (
+    Claim,
+    Departure,
+    JobResult,
+    Lease,
+    Mailboxes,
+    Settlement,
+)
 from attribute_courier.worker.replay import Replay
 from attribute_courier.worker.verdicts import Kind, Verdict
 from attribute_courier.worker.weather import CIRCUIT_OPENS_AT, Weather
@@ -26,7 +32,7 @@ KEYS = Keys("default")
 class Account:
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
-        self.boxes = Mailboxes(client, KEYS, lease_s=60, retention_s=1000)
+        self.boxes = Mailboxes(client, KEYS, lease_s=60, retention_s=1000, rate_limit=10_000)
         self.weather = Weather(client, KEYS, rate_limit=1000, probe_delays_s=(60, 120))
         self.outcomes = Outcomes(client, KEYS)
 
@@ -49,7 +55,7 @@ class Account:
     def observe(self, kind: Kind, retry_after_s: float | None = None) -> bool:
         verdict = Verdict(kind=kind, http_status=1, retry_after_s=retry_after_s)
         now = self.outcomes.now().timestamp() * 1e6
-        return self.weather.observe(verdict, claimed_us=int(now), reason="why")
+        return self.weather.observe_call(verdict, claimed_us=int(now), reason="why")()
 
     def end(self, claim: Claim, status: str) -> None:
         document = json.dumps({"v": 1})
@@ -57,7 +63,7 @@ class Account:
             JobResult(job_id=job.job_id, status=status, fields={"document": document})  # type: ignore[arg-type]
             for job in claim.jobs
         )
-        assert self.boxes.settle(claim, Settlement(jobs=results))
+        assert self.boxes.settle_call(claim, Settlement(jobs=results))() is not None
 
 
 @pytest.fixture
@@ -126,7 +132,7 @@ def test_a_429_of_the_same_crowd_counts_for_nothing(account: Account) -> None:
     now = int(account.outcomes.now().timestamp() * 1e6)
     verdict = Verdict(kind=Kind.PACE, http_status=429)
     for _ in range(20):
-        account.weather.observe(verdict, claimed_us=now, reason="")
+        account.weather.observe_call(verdict, claimed_us=now, reason="")()
     assert account.weather.fare().rate == 1000
 
 
@@ -146,7 +152,7 @@ def test_a_replayed_job_is_listed_once_and_as_it_stands_now(account: Account) ->
 
 def test_requests_leave_at_their_distance_whatever_crowds_before(client: redis.Redis) -> None:
     weather = Weather(client, KEYS, rate_limit=10, probe_delays_s=(60,))
-    planned = [int(_depart(weather)[0]) for _ in range(5)]
+    planned = [_planned(weather).at_us for _ in range(5)]
     assert all(later - earlier >= 0.8e6 / 10 for earlier, later in pairwise(planned))
 
 
@@ -154,16 +160,16 @@ def test_no_request_leaves_before_its_time(client: redis.Redis) -> None:
     """By Redis's clock, which runs on while this machine is busy: late is no failure."""
     weather = Weather(client, KEYS, rate_limit=10, probe_delays_s=(60,))
     for _ in range(3):
-        with weather.departing():
+        planned = _planned(weather)
+        with weather.departing(planned)(False):
             left_us = _now_us(client)
-            planned_us = int(client.lindex(KEYS.prefix + "sent", 0))  # type: ignore[arg-type]
-        assert left_us >= planned_us
+        assert left_us >= planned.at_us
 
 
 def test_no_more_leave_in_a_second_than_are_allowed(client: redis.Redis) -> None:
     """A little over a second, for one more than in a second: after a gap they catch up."""
     weather = Weather(client, KEYS, rate_limit=50, probe_delays_s=(60,))
-    planned = [int(_depart(weather)[0]) for _ in range(80)]
+    planned = [_planned(weather).at_us for _ in range(80)]
     assert all(b - a >= 0.8e6 / 50 for a, b in pairwise(planned))
     assert all(b - a >= 1e6 for a, b in zip(planned, planned[51:], strict=False))
     assert any(b - a < 1e6 / 50 for a, b in pairwise(planned))
@@ -171,24 +177,42 @@ def test_no_more_leave_in_a_second_than_are_allowed(client: redis.Redis) -> None
 
 def test_a_late_request_is_counted_when_it_left(client: redis.Redis) -> None:
     weather = Weather(client, KEYS, rate_limit=1, probe_delays_s=(60,))
-    with weather.departing():
+    with weather.departing(_planned(weather))(False):
         time.sleep(0.5)
         left_us = _now_us(client)
-    (counted_us,) = map(int, client.lrange(KEYS.prefix + "sent", 0, -1))  # type: ignore[arg-type]
+    (counted_us,) = _sent(client)
     assert counted_us >= left_us - 1_000
-    assert int(_depart(weather)[0]) - counted_us >= 800_000
+    assert _planned(weather).at_us - counted_us >= 800_000
 
 
-def test_without_redis_requests_leave_at_once() -> None:
+def test_a_request_that_had_to_connect_is_counted_anew_and_once(client: redis.Redis) -> None:
+    weather = Weather(client, KEYS, rate_limit=5, probe_delays_s=(60,))
+    # More than are looked at: none of them is forgotten for those that are counted anew.
+    for _ in range(8):
+        planned = _planned(weather)
+        before = _sent(client)
+        with weather.departing(planned)(True):
+            pass
+        assert len(_sent(client)) == len(before)
+        assert all(a - b >= 1e6 for a, b in zip(_sent(client), _sent(client)[6:], strict=False))
+
+
+def test_without_redis_requests_leave_as_they_were_planned(client: redis.Redis) -> None:
+    weather = Weather(client, KEYS, rate_limit=1, probe_delays_s=(60,))
+    planned = _planned(weather)
     gone = redis.Redis(port=1, socket_connect_timeout=0.1)
     weather = Weather(gone, KEYS, rate_limit=1, probe_delays_s=(60,))
-    with weather.departing():
+    with weather.departing(planned)(True):
         pass
 
 
-def _depart(weather: Weather) -> list[Any]:
-    answer: list[Any] = weather._call(weather._depart, weather._rate_limit)
-    return answer
+def _planned(weather: Weather) -> Departure:
+    """As a claim plans it."""
+    return weather._planned_anew(Departure(at_us=0, wait_s=0, asked_s=0, answered_s=0))
+
+
+def _sent(client: redis.Redis) -> list[int]:
+    return [int(at) for at in client.lrange(KEYS.prefix + "sent", 0, -1)]  # type: ignore[union-attr]
 
 
 def _now_us(client: redis.Redis) -> int:

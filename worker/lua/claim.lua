@@ -1,14 +1,21 @@
--- claim: what is to be sent for an email now. After it, the values count as in flight.
--- ARGV: mailbox, token, milliseconds of a lease, seconds of retention
--- Answers nothing when the lease is not valid, nothing is left to send, or the account was paused or
--- held, or its circuit opened, since the slot was taken; else
--- { now in microseconds, failures so far,
+-- claim: what is to be sent for an email now. After it, the values count as in flight, and the request
+-- as sent at the time it is told to leave.
+-- ARGV: mailbox, token, milliseconds of a lease, seconds of retention, requests a second allowed,
+--   milliseconds before its slot from which a lease may be claimed
+-- Answers milliseconds to wait when that is too early; nothing when the lease is not valid, nothing is
+-- left to send, or the account was paused or held, or its circuit opened, since the slot was given;
+-- else { now in microseconds, failures so far,
 --   { key, version and payload, ... }, { job id, { field, value, ... of its outcome }, ... },
---   live jobs that turned out to be superseded }
+--   live jobs that turned out to be superseded,
+--   { the time to leave in microseconds, in how many milliseconds that is } }
 local mailbox, token, retention = ARGV[1], ARGV[2], ARGV[4]
 local now = now_us()
 if redis.call('HGET', key('leases'), mailbox) ~= token then
   return nil
+end
+local early_us = (tonumber(string.match(token, '@(%d+)$')) or 0) - ARGV[6] * 1000 - now
+if early_us > 0 then
+  return math.ceil(early_us / 1000)
 end
 
 local hold = tonumber(redis.call('HGET', key('throttle'), 'hold') or 0)
@@ -76,4 +83,4 @@ for i = 1, #values, 2 do
 end
 redis.call('HSET', key('leases'), mailbox, token .. '!')
 redis.call('ZADD', key('inflight'), now + ARGV[3] * 1000, mailbox)
-return { text(now), failures, values, jobs, finished }
+return { text(now), failures, values, jobs, finished, leave_at(tonumber(ARGV[5]), now) }

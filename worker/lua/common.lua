@@ -6,8 +6,6 @@ local VERSION = 52 -- a version: 16 digits of microseconds, then the job id's 36
 local HISTORY = 100 -- jobs listed for an email
 local STREAM = 250000 -- outcomes listed for an account
 local COUNTED_S = 2 * 60 * 60 -- how long outcomes are counted by the minute
-local FAR_US = 2000000 -- nothing is held in flight for a slot that is farther away
-local THROTTLE_MS = 60 * 60 * 1000 -- an account that asked for nothing so long starts afresh
 
 local function key(name)
   return prefix .. name
@@ -104,29 +102,6 @@ end
 local function give_back(mailbox, now)
   end_lease(mailbox)
   make_due(mailbox, now)
-end
-
--- When the account's next request may start: unused time is not saved up.
-local function next_slot(now)
-  local throttle = redis.call('HMGET', key('throttle'), 'slot', 'hold')
-  return math.max(now, tonumber(throttle[1]) or 0, tonumber(throttle[2]) or 0)
-end
-
--- Requests a second now. After a cut the rate comes back by itself: quickly to near where ChartMogul
--- objected, then slowly, and the faster the longer it has not objected again.
-local function current_rate(allowed, now)
-  local throttle = redis.call('HMGET', key('throttle'), 'rate', 'at', 'ceiling', 'cut')
-  local rate, at = tonumber(throttle[1]), tonumber(throttle[2])
-  if not rate then
-    return allowed
-  end
-  local elapsed_s = math.max(0, now - at) / 1000000
-  local since_cut_s = (now - (tonumber(throttle[4]) or 0)) / 1000000
-  local near = 0.95 * (tonumber(throttle[3]) or allowed)
-  local quick = 0.02 * allowed
-  local slow = math.min(quick, 0.001 * allowed * (1 + (since_cut_s / 10) ^ 2))
-  local quick_s = math.min(elapsed_s, math.max(0, near - rate) / quick)
-  return math.min(allowed, rate + quick_s * quick + (elapsed_s - quick_s) * slow)
 end
 
 -- How long until a paused account is probed. Probes are counted beyond one pause, until a delivery

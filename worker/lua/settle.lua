@@ -5,12 +5,13 @@
 --   number of values, then for each: key, version, and '' if it was not taken, else the digest of
 --     what was seen ('-' if it was not seen): nothing older follows it,
 --   number of jobs, then for each: job id, status, number of fields, then field, value of each
--- Answers 1, or 0 when the lease is not valid any more: then nothing was changed.
+-- Answers the outcomes of the live ones among the jobs, as they stand now: { job id, { field, value, … },
+-- … }; or nothing when the lease is not valid any more: then nothing was changed.
 local mailbox, token, retention = ARGV[1], ARGV[2], ARGV[3]
 local retry_us, rest_us = ARGV[4] * 1000, ARGV[5] * 1000
 local now = now_us()
 if redis.call('HGET', key('leases'), mailbox) ~= token .. '!' then
-  return 0
+  return nil
 end
 end_lease(mailbox)
 redis.call('DEL', key('sending:' .. mailbox))
@@ -54,6 +55,18 @@ for _ = 1, take() do
   end
 end
 
+local function live_outcomes()
+  local found = {}
+  for job in pairs(judged) do
+    local outcome = key('outcome:' .. job)
+    if redis.call('HGET', outcome, 'lane') == 'live' then
+      found[#found + 1] = job
+      found[#found + 1] = redis.call('HGETALL', outcome)
+    end
+  end
+  return found
+end
+
 for _, value in ipairs(sent) do
   if value.digest ~= '' then
     redis.call('HSET', key('delivered:' .. mailbox), value.key, value.version .. value.digest)
@@ -77,7 +90,7 @@ if not left then
     redis.call('HSET', box, '@rest', text(now + rest_us))
     redis.call('PEXPIRE', box, ARGV[5])
   end
-  return 1
+  return live_outcomes()
 end
 redis.call('HSET', box, '@failures', ARGV[6], '@rest', text(now + rest_us))
 if ARGV[7] == '1' then
@@ -97,4 +110,4 @@ for job in pairs(judged) do
     redis.call('HSET', key('outcome:' .. job), 'next', text(due))
   end
 end
-return 1
+return live_outcomes()
