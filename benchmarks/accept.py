@@ -19,6 +19,7 @@ import redis
 from celery import Celery
 
 from attribute_courier.config import Secret, Settings, load_settings
+from attribute_courier.jobs.job import AttributeJob
 from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.outcome import Outcome, Outcomes
 from attribute_courier.producers import Producer
@@ -65,6 +66,9 @@ class NoPost:
 
     def deliver(self, account: str, lease: Lease) -> None:
         """No request is made."""
+
+    def received(self, job: AttributeJob) -> None:
+        """Nobody watches."""
 
     def report(self, outcome: Outcome) -> None:
         """Nobody watches."""

@@ -14,11 +14,15 @@ from kombu import Queue
 from .settings import Settings
 
 ACCEPT_TASK = "attribute_courier.accept"
-"""Task name; arguments: account and, for a single live job, its id, which is the task's, too."""
+"""Task name; argument: account."""
+ACCEPT_SHOWN = "what is in the inbox"
 ACCEPT_QUEUE = "accept"
 DELIVER_TASK = "attribute_courier.deliver"
 """Task name; arguments: account, mailbox id, lease token."""
 DELIVER_QUEUE = "deliver"
+
+JOB_TASK = "attribute_courier.add_attributes"
+"""The name under which Flower shows live jobs. No message has it."""
 
 KEY_PREFIX = "courier:celery:"
 """Before every key of Celery's: another application's queues in the same Redis stay apart."""

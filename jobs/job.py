@@ -85,7 +85,8 @@ def redacted_email(email: object) -> str:
     return f"{local[:1]}***@{domain}" if at else "***"
 
 
-def describe(job: AttributeJob) -> str:
-    """A job in a line for people, in Flower: `a***@example.com · 2 attributes`."""
-    count = len(job.attributes)
-    return f"{redacted_email(job.email)} · {count} {'attribute' if count == 1 else 'attributes'}"
+def describe(email: str, attributes: int) -> str:
+    """What is for an email, in a line for people: `a***@example.com · 2 attributes`."""
+    # Of what made no job, the attributes are not known.
+    count = f" · {attributes} {'attribute' if attributes == 1 else 'attributes'}"
+    return redacted_email(email) + (count if attributes else "")

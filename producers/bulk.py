@@ -167,7 +167,7 @@ class BulkLoad:
         made = [each for each in items if isinstance(each, _Made)]
         known = self._put(made) if made else {}
         answering = iter([known.get(at, each.entry.job_id) for at, each in enumerate(made)])
-        batch = Batch(
+        return Batch(
             job_ids=tuple(
                 None if isinstance(each, Rejected) else next(answering) for each in items
             ),
@@ -178,9 +178,6 @@ class BulkLoad:
             ),
             rejected=tuple(each for each in items if isinstance(each, Rejected)),
         )
-        if batch.enqueued:
-            self._inbox.announce_many(self._keys.account, batch.enqueued)
-        return batch
 
     def _put(self, made: list[_Made]) -> dict[int, str]:
         unsure = 0

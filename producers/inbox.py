@@ -1,21 +1,22 @@
-"""The inbox in Redis, where jobs wait for a worker, and the messages that wake one up."""
+"""The inbox in Redis, where jobs wait for a worker, and the message that wakes one up."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import redis
 from kombu.exceptions import OperationalError
 
 from ..config import CourierCelery, Settings, make_celery
-from ..config.celery import ACCEPT_TASK
+from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK
 from ..config.connections import connect_briefly
 from ..config.scripts import load_script
 from ..jobs.errors import NotEnqueued
-from ..jobs.job import AttributeJob, Lane, describe
+from ..jobs.job import AttributeJob, Lane
 from ..jobs.keys import Keys
 from ..jobs.outcome import Outcomes
 from ..jobs.schema import dump_wire
@@ -65,7 +66,7 @@ class Inbox:
         return app
 
     def put(self, keys: Keys, lane: Lane, entries: Iterable[Entry]) -> dict[int, str]:
-        """Put jobs into the inbox, in one step.
+        """Put jobs into the inbox, in one step, and tell a worker, unless one was told already.
 
         Returns:
             For each job that was known, its position among the entries, and the id of the job
@@ -75,13 +76,16 @@ class Inbox:
         Raises:
             NotEnqueued: Redis did not answer in time. The jobs may have arrived.
         """
+        deadline = time.monotonic() + self._settings.enqueue_timeout_s
         args: list[str | int] = [lane, self._settings.retention_s]
         for entry in entries:
             args += entry
         try:
-            known = self._enqueue(keys=[keys.prefix], args=args)
+            to_tell, *known = self._enqueue(keys=[keys.prefix], args=args)
         except redis.RedisError as error:
             raise NotEnqueued(self._settings.redis_is_silent(error)) from error
+        if to_tell and time.monotonic() < deadline:
+            self._tell(keys.account)
         return dict(zip(known[::2], known[1::2], strict=True))
 
     def waiting(self, keys: Keys) -> int:
@@ -95,38 +99,22 @@ class Inbox:
         except redis.RedisError as error:
             raise NotEnqueued(self._settings.redis_is_silent(error)) from error
 
-    def announce(self, account: str, job: AttributeJob) -> None:
-        """Tell a worker of a job; the task of a live one has its id, and ends in Flower with it."""
-        live = job.lane == "live"
-        self._send(
-            [account, job.job_id] if live else [account],
-            task_id=job.job_id if live else None,
-            shown=describe(job),
-            what=f"job {job.job_id}",
-        )
-
-    def announce_many(self, account: str, count: int) -> None:
-        """Tell a worker of so many jobs."""
-        what = f"{count} {'job' if count == 1 else 'jobs'}"
-        self._send([account], task_id=None, shown=what, what=what)
-
     def close(self) -> None:
         """Close the connections. New ones are opened when they are needed."""
         self.redis.close()
         self.celery.close()
         del self.celery
 
-    def _send(self, args: list[Any], *, task_id: str | None, shown: str, what: str) -> None:
-        """Send a message, with ids only. If that fails, a worker finds the jobs all the same."""
+    def _tell(self, account: str) -> None:
+        """Send a message. If that fails, a worker finds the jobs all the same."""
         try:
             self.celery.send_task(
                 ACCEPT_TASK,
-                args,
-                task_id=task_id,
-                argsrepr=shown,
+                [account],
+                argsrepr=ACCEPT_SHOWN,
                 kwargsrepr="",
                 ignore_result=True,
                 retry=False,
             )
         except (OperationalError, redis.RedisError, OSError) as error:
-            log.warning("%s: no message sent (%s)", what, type(error).__name__)
+            log.warning("no message sent to the workers (%s)", type(error).__name__)

@@ -27,7 +27,8 @@ class Receipt:
     """The proof that a job is in the courier's hands."""
 
     job_id: str
-    """Also the id of its Celery task. With an idempotency key seen before: the first job's."""
+    """As Flower shows it and `AsyncResult` takes it. With an idempotency key seen before: the first
+    job's."""
     account: str
     duplicate: bool = False
     """Whether an earlier job with this idempotency key answers for this one."""
@@ -128,13 +129,12 @@ class Producer:
             now=datetime.now(UTC),
         )
         entry = Entry.of(job, keys)
-        deadline = time.monotonic() + self.settings.enqueue_timeout_s
         answers_for_it = self._inbox.put(keys, job.lane, [entry]).get(0, job.job_id)
-        duplicate = answers_for_it != job.job_id
-        if not duplicate and time.monotonic() < deadline:
-            self._inbox.announce(keys.account, job)
         return Receipt(
-            job_id=answers_for_it, account=keys.account, duplicate=duplicate, _producer=self
+            job_id=answers_for_it,
+            account=keys.account,
+            duplicate=answers_for_it != job.job_id,
+            _producer=self,
         )
 
     def add_many(

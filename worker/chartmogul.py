@@ -26,6 +26,9 @@ from .retry_after import retry_after_s
 MAX_BODY = 1024 * 1024
 """Bytes that are read of an answer."""
 
+WATCH_EVERY_S = 0.05
+"""How often it is looked whether a request has used up its time."""
+
 USER_AGENT = f"attribute-courier/{version('attribute-courier')}"
 
 Departing = Callable[[bool], contextlib.AbstractContextManager[None]]
@@ -121,7 +124,7 @@ class ChartMogul:
                 ) as response,
             ):
                 content = _read(response)
-            if deadline.passed:  # the body may only look complete
+            if deadline.cut_off:  # the body may only look complete
                 raise requests.Timeout
             return Answer(
                 status=response.status_code,
@@ -186,23 +189,21 @@ class _Deadline:
     """
 
     def __init__(self, timeout_s: float) -> None:
-        self.passed = False
         self.sent = False
+        self.cut_off = False
         self._ends_s = time.monotonic() + timeout_s
         self._sock: socket.socket | None = None
-        self._timer = threading.Timer(timeout_s, self._cut)
-        self._timer.daemon = True
 
     @property
     def over(self) -> bool:
-        """By the clock, too: after a pause of the whole process, the timer may come second."""
-        return self.passed or time.monotonic() >= self._ends_s
+        """Whether the time has passed; if so, the watch cuts the request off, or soon will."""
+        return time.monotonic() >= self._ends_s
 
     def __enter__(self) -> None:
-        self._timer.start()
+        _watch.add(self)
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        _watch.remove(self)
 
     def before_sending(self, connection: HTTPConnection) -> None:
         """Raises ConnectTimeoutError when connecting has used up the time."""
@@ -212,12 +213,51 @@ class _Deadline:
             raise urllib3.exceptions.ConnectTimeoutError
         self.sent = True
 
-    def _cut(self) -> None:
-        self.passed = True
+    def cut(self) -> None:
+        """End the request, whatever it waits for."""
+        self.cut_off = True
         if self._sock is not None:
             with contextlib.suppress(OSError):  # closed in this moment
                 # Not SSLSocket's own, which takes TLS off a socket that another thread uses.
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+
+class _Watch:
+    """Cuts off requests whose deadline is over.
+
+    One thread looks after all of them: a timer for each would be a seventh of a worker's CPU time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._deadlines: set[_Deadline] = set()
+        self._any = threading.Event()
+        self._thread = threading.Thread()
+
+    def add(self, deadline: _Deadline) -> None:
+        with self._lock:
+            self._deadlines.add(deadline)
+            self._any.set()
+            if not self._thread.is_alive():  # also in a process that was forked
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+
+    def remove(self, deadline: _Deadline) -> None:
+        with self._lock:
+            self._deadlines.discard(deadline)
+
+    def _run(self) -> None:
+        while self._any.wait():
+            time.sleep(WATCH_EVERY_S)
+            with self._lock:  # so none is cut off that has just ended: its connection lives on
+                for deadline in self._deadlines:
+                    if deadline.over:
+                        deadline.cut()
+                if not self._deadlines:
+                    self._any.clear()
+
+
+_watch = _Watch()
 
 
 class _Current(threading.local):

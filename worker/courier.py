@@ -49,6 +49,9 @@ class Post(Protocol):
     def deliver(self, account: str, lease: Lease) -> None:
         """Ask a worker to use this lease."""
 
+    def received(self, job: AttributeJob) -> None:
+        """Tell Flower of a job that waits for its delivery."""
+
     def report(self, outcome: Outcome) -> None:
         """Tell Flower how a job stands."""
 
@@ -128,6 +131,8 @@ class Courier:
                 self._reject(job_id, documents[job_id], reason)
             elif answer == "mistyped":
                 self._reject(job_id, documents[job_id], f"{mistyped} (COURIER_STRICT_TYPES)")
+            elif answer == "staged" and jobs[job_id].lane == "live":
+                self._post.received(jobs[job_id])
 
     def _reject(self, job_id: str, document: str, reasons: str) -> None:
         if len(reasons) > MAX_REASONS:
@@ -166,7 +171,8 @@ class Courier:
             own = leases.pop(0)
             mailbox_id, token = own.mailbox_id, own.token
             self._hand_over(leases)
-            time.sleep(max(0.0, own.wait_s - LEAD_S))
+            if own.wait_s > LEAD_S:
+                time.sleep(own.wait_s - LEAD_S)
         self._hand_over(leases)
         return said if count == 1 else f"{count} deliveries; the last: {said}"
 
@@ -194,7 +200,7 @@ class Courier:
             log.warning("mailbox %s: the lease ended before its answer came", mailbox_id)
             return "the lease ended", leases
         self._log(claim, verdict, settlement)
-        # Bulk jobs have no task of their own.
+        # Flower is not told of bulk jobs.
         for job_id, fields in settled.items():
             self._post.report(self._outcomes.read(job_id, fields))
         return _summary(verdict, settlement), leases

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,7 +71,8 @@ class Departure:
 
     def wait(self) -> None:
         """Leave no request earlier than planned."""
-        time.sleep(max(0.0, self.answered_s + self.wait_s - time.monotonic()))
+        if (wait_s := self.answered_s + self.wait_s - time.monotonic()) > 0:
+            time.sleep(wait_s)
 
     def late_s(self) -> float:
         """Seconds by which it is later than planned now, at most."""
@@ -282,7 +283,7 @@ class Mailboxes:
             _leases,
             max_parallel,
             self._transit_ms,
-            secrets.token_hex(8),
+            f"{random.getrandbits(64):x}",  # unique, and known to whoever may read Redis
             self._bulk_share,
             GATHER_S * 1000,
             self._rate_limit,

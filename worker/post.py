@@ -1,4 +1,4 @@
-"""Celery as the courier's post: messages to workers, events to Flower. Both hold ids only."""
+"""Celery as the courier's post: messages to workers, events to Flower, with no email or value."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from ..config.celery import ACCEPT_TASK, DELIVER_TASK, CourierCelery
-from ..jobs.job import redacted_email
+from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK, CourierCelery
+from ..jobs.job import AttributeJob, describe
 from ..jobs.outcome import Outcome
 from .mailboxes import Lease
 
@@ -24,10 +24,10 @@ class CeleryPost:
         """The worker's event dispatcher, while it is connected."""
 
     def accept(self, account: str) -> None:
-        self._send(ACCEPT_TASK, [account], "what is in the inbox")
+        self._send(ACCEPT_TASK, [account], ACCEPT_SHOWN)
 
     def deliver(self, account: str, lease: Lease) -> None:
-        shown = _shown(lease.email, lease.attributes)
+        shown = describe(lease.email, lease.attributes)
         self._send(DELIVER_TASK, [account, lease.mailbox_id, lease.token], shown)
 
     def _send(self, task: str, args: list[Any], shown: str) -> None:
@@ -37,34 +37,30 @@ class CeleryPost:
             # Nothing is lost: the ticker looks into the inbox, and the lease will expire.
             log.warning("could not send %s: the broker does not answer", task)
 
+    def received(self, job: AttributeJob) -> None:
+        """Show a job that waits for its delivery."""
+        self._event(
+            "received", job.job_id, args=describe(job.email, len(job.attributes)), kwargs=""
+        )
+
     def report(self, outcome: Outcome) -> None:
-        """Show how the job stands under the task that accepted it, whose id is the job's."""
-        dispatcher = self.dispatcher
-        if dispatcher is None or not dispatcher.enabled:
-            return
-        # Of a job that was accepted among others, Flower knows nothing but what is told here.
-        task: dict[str, Any] = {
-            "uuid": outcome.job_id,
-            "name": ACCEPT_TASK,
-            "retries": max(0, outcome.attempts - 1),
-        }
+        """Show how a job stands. Nothing else may have been told of it before."""
+        shown: dict[str, Any] = {"retries": max(0, outcome.attempts - 1)}
         if outcome.email:
-            task["args"] = _shown(outcome.email, len(outcome.keys))
+            shown["args"] = describe(outcome.email, len(outcome.keys))
+        if outcome.accepted_at and outcome.settled_at:
+            shown["runtime"] = (outcome.settled_at - outcome.accepted_at).total_seconds()
         if outcome.successful:
-            dispatcher.send("task-succeeded", result=outcome.summary(), **task)
+            self._event("succeeded", outcome.job_id, result=outcome.summary(), **shown)
         elif outcome.ended:
-            dispatcher.send("task-failed", exception=outcome.summary(), **task)
+            self._event("failed", outcome.job_id, exception=outcome.summary(), **shown)
         else:
             again = outcome.next_attempt_at
             when = f" · again at {again:%Y-%m-%d %H:%M:%S} UTC" if again else ""
-            dispatcher.send("task-retried", exception=outcome.summary() + when, **task)
+            self._event("retried", outcome.job_id, exception=outcome.summary() + when, **shown)
 
-
-def _shown(email: str, attributes: int) -> str:
-    # Of what made no job, the attributes are not known.
-    count = f" · {_count(attributes, 'attribute')}" if attributes else ""
-    return redacted_email(email) + count
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}" + ("" if number == 1 else "s")
+    def _event(self, kind: str, job_id: str, **shown: Any) -> None:
+        """A job is shown as a task with its id."""
+        dispatcher = self.dispatcher
+        if dispatcher is not None and dispatcher.enabled:
+            dispatcher.send(f"task-{kind}", uuid=job_id, name=JOB_TASK, **shown)

@@ -139,7 +139,7 @@ def test_flower_shows_every_job_and_nothing_private(
     for job_id, (state, shown, result) in expected.items():
         task = tasks[job_id]
         assert (task["state"], task["args"]) == (state, shown)
-        assert task["name"] == "attribute_courier.accept"
+        assert task["name"] == "attribute_courier.add_attributes"
         assert result in (task["result"] if state == "SUCCESS" else task["exception"])
     deliveries = [each for each in tasks.values() if each["name"] == "attribute_courier.deliver"]
     assert "'delivered · 1 customer'" in [each["result"] for each in deliveries]

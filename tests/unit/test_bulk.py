@@ -244,17 +244,15 @@ class TestWhatTheCallSays:
 
 
 class TestBatches:
-    def test_a_batch_is_announced_by_one_message_that_names_no_one(
+    def test_one_message_is_sent_for_all_and_names_no_one(
         self, producer: Producer, inbox: redis.Redis
     ) -> None:
         producer.add_many(pairs(5), batch_size=2)
-        sent = messages(inbox)[::-1]
-        assert [arguments for _, _, arguments in sent] == [["default"]] * 3
-        assert [headers["argsrepr"] for _, headers, _ in sent] == ["2 jobs", "2 jobs", "1 job"]
-        ids = {headers["id"] for _, headers, _ in sent}
-        assert len(ids) == 3
-        assert ids.isdisjoint(inbox.hkeys(KEYS.inbox))
-        assert not [text for text, _, _ in sent if "customer" in text or "plan" in text]
+        [(text, headers, arguments)] = messages(inbox)
+        assert arguments == ["default"]
+        assert headers["id"] not in inbox.hkeys(KEYS.inbox)
+        assert "customer" not in text
+        assert "plan" not in text
 
     def test_nothing_is_sent_where_nothing_is_new(
         self, producer: Producer, inbox: redis.Redis
@@ -402,7 +400,6 @@ class TestDuplicates:
         assert (done.enqueued, done.duplicates) == (4, 0)
         assert len(documents(inbox)) == 4
         assert set(told.job_ids) == set(inbox.hkeys(KEYS.inbox))
-        assert inbox.llen(KEY_PREFIX + "accept") == 1
         receipt = producer.add_attributes("ada@example.com", PLAN)
         assert not receipt.duplicate
 
@@ -420,8 +417,8 @@ class TestTheScript:
         return script(keys=[KEYS.prefix], args=[lane, 60, *args])
 
     def test_puts_each_job_into_the_hash_and_into_its_lane(self, client: redis.Redis) -> None:
-        assert self.enqueue(client, "a", "b") == []
-        assert self.enqueue(client, "c", lane="live") == []
+        assert self.enqueue(client, "a", "b") == [1]
+        assert self.enqueue(client, "c", lane="live") == [1]
         assert client.hgetall(KEYS.inbox) == {job: f"document of {job}" for job in "abc"}
         assert client.zrange(KEYS.inbox_lane("bulk"), 0, -1) == ["a", "b"]
         assert client.zrange(KEYS.inbox_lane("live"), 0, -1) == ["c"]
@@ -433,7 +430,7 @@ class TestTheScript:
         self.enqueue(client, "a", "b")
         client.zadd(KEYS.inbox_lane("bulk"), {"a": 1, "b": 2})
         client.hset(KEYS.outcome("gone"), "status", "pending")
-        assert self.enqueue(client, "new", "b", "gone", "a") == [1, "b", 2, "gone", 3, "a"]
+        assert self.enqueue(client, "new", "b", "gone", "a") == [0, 1, "b", 2, "gone", 3, "a"]
         assert set(client.hkeys(KEYS.inbox)) == {"a", "b", "new"}
         scores = dict(client.zrange(KEYS.inbox_lane("bulk"), 0, 1, withscores=True))
         assert scores == {"a": 1, "b": 2}
@@ -446,7 +443,7 @@ class TestTheScript:
         client.set(idempotency, "a")
         script = load_script(client, "attribute_courier.producers", "enqueue.lua")
         args = ["bulk", 60, "a", "document", idempotency, "b", "document", idempotency]
-        assert script(keys=[KEYS.prefix], args=args) == [1, "a"]
+        assert script(keys=[KEYS.prefix], args=args) == [1, 1, "a"]
         assert client.hkeys(KEYS.inbox) == ["a"]
         assert 0 < client.ttl(idempotency) <= 60
 
@@ -467,9 +464,6 @@ class StubInbox:
             raise NotEnqueued("Redis does not answer")
         self.entries |= {entry.job_id: entry.wire for entry in entries}
         return {}
-
-    def announce_many(self, _account: str, _count: int) -> None:
-        pass
 
     def add_many(self, jobs: Any, *, max_waiting: int = 100, **options: Any) -> Bulk:
         inbox: Any = self
@@ -597,7 +591,7 @@ class TestWithoutRedis:
             producer.close()
         assert done.enqueued == inbox.hlen(KEYS.inbox) == 3
         assert inbox.llen(KEY_PREFIX + "accept") == 0
-        assert "2 jobs: no message sent" in caplog.text
+        assert "no message sent to the workers" in caplog.text
         assert "customer" not in caplog.text
 
 

@@ -35,6 +35,7 @@ class Post:
     def __init__(self) -> None:
         self.leases: list[Lease] = []
         self.called = 0
+        self.waiting: list[str] = []
         self.reported: list[Outcome] = []
 
     def accept(self, account: str) -> None:
@@ -42,6 +43,9 @@ class Post:
 
     def deliver(self, account: str, lease: Lease) -> None:
         self.leases.append(lease)
+
+    def received(self, job: AttributeJob) -> None:
+        self.waiting.append(job.job_id)
 
     def report(self, outcome: Outcome) -> None:
         self.reported.append(outcome)
@@ -129,6 +133,7 @@ def test_a_delivery_says_what_it_led_to(
     job = found.accepted(plan="pro")
     assert found.deliver() == "delivered · 1 customer"
     assert found.outcome(job).status == "delivered"
+    assert found.post.waiting == [job.job_id]
     assert [outcome.job_id for outcome in found.post.reported] == [job.job_id]
     assert stand_in.customers(ADA)[0]["attributes"]["custom"] == {"plan": "pro"}
 
@@ -219,6 +224,7 @@ def test_of_bulk_jobs_flower_is_told_nothing(desk: Callable[..., Desk]) -> None:
     job = found.accepted(lane="bulk", plan="pro")
     assert found.deliver() == "delivered · 1 customer"
     assert found.outcome(job).status == "delivered"
+    assert found.post.waiting == []
     assert found.post.reported == []
 
 

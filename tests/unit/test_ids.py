@@ -183,9 +183,10 @@ def test_an_email_is_shown_without_the_name_in_it(email: object, shown: str) -> 
     assert redacted_email(email) == shown
 
 
-def test_a_job_is_described_in_a_line_without_email_or_values() -> None:
-    assert describe(job()) == "a***@example.com · 1 attribute"
-    assert describe(job(keys=("channel", "plan"))) == "a***@example.com · 2 attributes"
+def test_what_is_for_an_email_is_described_in_a_line_without_it() -> None:
+    assert describe("ada@example.com", 1) == "a***@example.com · 1 attribute"
+    assert describe("ada@example.com", 2) == "a***@example.com · 2 attributes"
+    assert describe("ada@example.com", 0) == "a***@example.com"
 
 
 def test_the_repr_of_a_job_shows_neither_email_nor_values() -> None:
