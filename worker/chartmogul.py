@@ -62,7 +62,7 @@ class NoAnswer:
 
 
 class ChartMogul:
-    """One account of ChartMogul's API. May be used by several threads; each has its own session.
+    """One account of ChartMogul's API. May be used by several threads; each has its own connection.
 
     Args:
         api_url: without a slash at the end.
@@ -111,16 +111,18 @@ class ChartMogul:
     ) -> Answer | NoAnswer:
         deadline = _Deadline(self._timeout_s)
         _current.deadline, _current.departing = deadline, departing
+        line = self._line()
+        request = line.blank.copy()
+        request.prepare_method(method)
+        request.url = self._api_url + path
+        request.prepare_body(None, None, json=body)
         try:
             with (
                 deadline,
-                self._session().request(
-                    method,
-                    self._api_url + path,
-                    json=body,
+                line.adapter.send(
+                    request,
                     timeout=(min(5, self._timeout_s), self._timeout_s),
-                    allow_redirects=False,
-                    stream=True,
+                    **line.environment,
                 ) as response,
             ):
                 content = _read(response)
@@ -140,19 +142,36 @@ class ChartMogul:
             reason = f"no answer within {self._timeout_s:g} s" if deadline.over else _reason(error)
             return NoAnswer(reason=reason, sent=deadline.sent)
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._threads, "session", None)
-        if session is None:
+    def _line(self) -> _Line:
+        line: _Line | None = getattr(self._threads, "line", None)
+        if line is None:
             session = requests.Session()
-            session.mount("https://", _DeadlineAdapter(pool_maxsize=1))
-            session.mount("http://", _DeadlineAdapter(pool_maxsize=1))
             # A proxy of the environment has no business between this machine and itself.
             session.trust_env = not is_loopback(urlsplit(self._api_url).hostname or "")
             session.auth = (self._api_key.reveal(), "")
             session.headers["User-Agent"] = USER_AGENT
             session.headers["Accept"] = "application/json"
-            self._threads.session = session
-        return session
+            environment = session.merge_environment_settings(self._api_url, {}, True, None, None)
+            self._threads.line = line = _Line(
+                adapter=_DeadlineAdapter(pool_maxsize=1),
+                blank=session.prepare_request(requests.Request("GET", self._api_url)),
+                environment=dict(environment),
+            )
+        return line
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class _Line:
+    """A thread's connection to ChartMogul, and what all its requests have in common.
+
+    What a session makes of it is the same each time, and would cost more than the sending. An
+    adapter follows no redirect and keeps no cookie.
+    """
+
+    adapter: HTTPAdapter
+    blank: requests.PreparedRequest
+    environment: dict[str, Any]
+    """Proxies, whose certificates hold, and to read an answer bit by bit."""
 
 
 def _read(response: requests.Response) -> bytes:

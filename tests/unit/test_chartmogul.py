@@ -566,8 +566,8 @@ class TestTLS:
 
 
 def _trust(client: ChartMogul, certificate: Path) -> None:
-    """For this thread's session: loopback asks the environment for nothing."""
-    client._session().verify = str(certificate)
+    """For this thread: loopback asks the environment for nothing."""
+    client._line().environment["verify"] = str(certificate)
 
 
 class TestTheKey:
