@@ -92,7 +92,7 @@ def pace_targets(document: Document) -> list[Target]:
 
 def enqueue_targets(document: Document) -> list[Target]:
     """Those of handing over, whose own table has none."""
-    plain, one, many = document["results"]
+    plain, one, _, many = document["results"]
     return [
         Target(
             what="time of add_attributes(), task.delay() is 1",

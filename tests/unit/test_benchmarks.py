@@ -147,6 +147,7 @@ def test_the_targets_of_pace_and_enqueue_are_read_from_what_they_write() -> None
     handed_over = [
         {"median_call_s": 1.0, "median_per_second": 100.0},
         {"median_call_s": 1.5, "median_per_second": 70.0},
+        {"median_call_s": 0.5, "median_per_second": 200.0},
         {"median_call_s": 9.0, "median_per_second": 1_000.0},
     ]
     found = enqueue_targets({"results": handed_over})
