@@ -148,6 +148,11 @@ def test_flower_shows_every_job_and_nothing_private(
     check_the_results(flower, expected)
     check_the_pages(flower, expected)
 
+    courier.weather().pause("for the test")
+    waits = add(ADA, {"channel": VALUE}).job_id
+    wait_until(lambda: flower.state(waits) == "RECEIVED", what="a job that waits is shown")
+    assert flower.tasks()[waits]["args"] == "a***@example.com · 1 attribute"
+
 
 def check_the_results(flower: Flower, expected: dict[str, Any]) -> None:
     """Flower also asks the result backend, which reads the outcome itself."""

@@ -303,6 +303,16 @@ def test_a_delivery_goes_on_with_what_comes_free(
     assert found.post.leases == []
 
 
+def test_a_server_that_has_forgotten_the_scripts_is_told_them_again(
+    desk: Callable[..., Desk],
+) -> None:
+    found = desk()
+    job = found.accepted(plan="pro")
+    found.client.script_flush()
+    assert found.deliver() == "delivered · 1 customer"
+    assert found.outcome(job).status == "delivered"
+
+
 def test_a_delivery_does_not_go_on_without_end(
     desk: Callable[..., Desk], stand_in: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
