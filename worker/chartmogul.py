@@ -68,7 +68,7 @@ class ChartMogul:
         api_url: without a slash at the end.
         api_key: goes as the user name of HTTP Basic, with an empty password (ChartMogul
             reference: authentication), and to no other host: redirects are not followed.
-        timeout_s: seconds from the start of a request to the last byte of its answer.
+        timeout_s: seconds from the claim or the start of a request to the last byte of its answer.
     """
 
     def __init__(
@@ -91,12 +91,16 @@ class ChartMogul:
         custom: list[dict[str, Any]],
         *,
         departing: Departing = _at_once,
+        since_s: float | None = None,
     ) -> Answer | NoAnswer:
-        """Set custom attributes of all customers with this email. Raises nothing of HTTP's."""
+        """Set custom attributes of all customers with this email. Raises nothing of HTTP's.
+
+        `since_s`: from when on its time is counted, by the monotonic clock; now unless given.
+        """
         body: dict[str, Any] = {"email": email, "custom": custom}
         if self._with_associated_emails:
             body["with_associated_emails"] = True
-        return self._request("POST", _PATH, body, departing)
+        return self._request("POST", _PATH, body, departing, since_s)
 
     def ping(self) -> Answer | NoAnswer:
         """Ask whether the API key is valid. Raises nothing of HTTP's."""
@@ -108,8 +112,9 @@ class ChartMogul:
         path: str,
         body: dict[str, Any] | None = None,
         departing: Departing = _at_once,
+        since_s: float | None = None,
     ) -> Answer | NoAnswer:
-        deadline = _Deadline(self._timeout_s)
+        deadline = _Deadline(time.monotonic() if since_s is None else since_s, self._timeout_s)
         _current.deadline, _current.departing = deadline, departing
         line = self._line()
         request = line.blank.copy()
@@ -126,7 +131,7 @@ class ChartMogul:
                 ) as response,
             ):
                 content = _read(response)
-            if deadline.cut_off:  # the body may only look complete
+            if deadline.over:  # cut off, the body may only look complete
                 raise requests.Timeout
             return Answer(
                 status=response.status_code,
@@ -207,10 +212,9 @@ class _Deadline:
     one is under way (promise 3).
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, since_s: float, timeout_s: float) -> None:
         self.sent = False
-        self.cut_off = False
-        self._ends_s = time.monotonic() + timeout_s
+        self._ends_s = since_s + timeout_s
         self._sock: socket.socket | None = None
 
     @property
@@ -234,7 +238,6 @@ class _Deadline:
 
     def cut(self) -> None:
         """End the request, whatever it waits for."""
-        self.cut_off = True
         if self._sock is not None:
             with contextlib.suppress(OSError):  # closed in this moment
                 # Not SSLSocket's own, which takes TLS off a socket that another thread uses.

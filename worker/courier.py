@@ -184,7 +184,11 @@ class Courier:
             return "nothing to deliver", []
         custom = [value.attribute.as_dict() for value in claim.values]
         answer = self._chartmogul.add_attributes(
-            claim.email, custom, departing=self._weather.departing(claim.departure)
+            claim.email,
+            custom,
+            departing=self._weather.departing(claim.departure),
+            # As the lease is: a worker that stood still after its claim sends nothing.
+            since_s=claim.departure.asked_s,
         )
         verdict = judge(answer)
         reason = shown(verdict, claim)

@@ -24,7 +24,7 @@ CIRCUIT_OPENS_AT = 10
 """Failures of the server in a row, over all emails, that open the circuit."""
 
 LATE_S = 0.004
-"""A request that leaves so much later than planned is counted anew."""
+"""A request that is so much later than planned is planned, or at last counted, anew."""
 
 _PACKAGE = "attribute_courier.worker.lua"
 
@@ -135,8 +135,11 @@ class Weather:
 
         @contextmanager
         def departing(connected: bool) -> Iterator[None]:
-            departure = self._planned_anew(planned) if connected else planned
+            departure = planned
             departure.wait()
+            if connected or departure.late_s() > LATE_S:
+                departure = self._planned_anew(planned)
+                departure.wait()
             yield
             late_s = departure.late_s()
             if late_s > LATE_S:

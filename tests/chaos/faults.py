@@ -1,4 +1,4 @@
-"""What goes wrong in a run: three tracks side by side, each drawn from the seed."""
+"""What goes wrong in a run: tracks side by side, each drawn from the seed."""
 
 from __future__ import annotations
 
@@ -62,6 +62,14 @@ class Crew:
             self._at_work.pop(draw.randrange(len(self._at_work))).send(number)
             self.start(1)
 
+    def freeze(self, draw: random.Random, seconds: float) -> None:
+        """Stop one of the workers in the middle of whatever it does, and let it go on."""
+        with self._lock:
+            worker = draw.choice(self._at_work)
+        worker.send(signal.SIGSTOP)
+        time.sleep(seconds)
+        worker.send(signal.SIGCONT)
+
     def mend(self) -> None:
         """Replace workers that ended though nobody asked them to."""
         with self._lock:
@@ -101,6 +109,13 @@ class Chaos:
             ("worker killed (SIGKILL)", lambda draw: self._crew.replace(draw, signal.SIGKILL)),
             ("worker stopped (SIGTERM)", lambda draw: self._crew.replace(draw, signal.SIGTERM)),
         ]
+        freezes: list[Fate] = [
+            # Longer, too, than a lease of 7 s.
+            (
+                "worker frozen (SIGSTOP) for 1 to 10 s",
+                lambda draw: self._crew.freeze(draw, draw.uniform(1, 10)),
+            ),
+        ]
         redis: list[Fate] = [
             ("Redis killed (SIGKILL), and started again", self._kill_redis),
             ("Redis paused (SIGSTOP) for 1 to 4 s", self._pause_redis),
@@ -110,11 +125,13 @@ class Chaos:
             ("key revoked, or plan expired, or forbidden", self._fault_of_account),
             ("hidden lower limit", self._hidden_limit),
         ]
-        with ThreadPoolExecutor(3) as threads:
+        with ThreadPoolExecutor(4) as threads:
             running = [
                 # In a short run with short breaks, so that it meets something of each.
                 threads.submit(self._follow, number, min(break_s, seconds / 3), fates)
-                for number, (break_s, fates) in enumerate([(5, workers), (12, redis), (8, account)])
+                for number, (break_s, fates) in enumerate(
+                    [(5, workers), (12, redis), (8, account), (10, freezes)]
+                )
             ]
             while not all(each.done() for each in running):
                 self._crew.mend()

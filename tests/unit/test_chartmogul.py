@@ -398,6 +398,16 @@ class TestNoAnswer:
             stop.set()
         assert found == NoAnswer(reason="no answer within 1.5 s", sent=True)
 
+    def test_nothing_is_sent_when_the_time_since_the_claim_is_used_up(
+        self, stand_in: SandboxProcess
+    ) -> None:
+        """The lease may be another worker's by now."""
+        long_ago = time.monotonic() - 6
+        client = client_of(stand_in.url, timeout_s=5)
+        found = no_answer_of(client.add_attributes(ADA, [], since_s=long_ago))
+        assert found == NoAnswer(reason="no answer within 5 s", sent=False)
+        assert stand_in.requests() == []
+
 
 class TestConnections:
     def test_a_thread_uses_one_again_and_again(self) -> None:

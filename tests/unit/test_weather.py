@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -183,6 +184,19 @@ def test_a_late_request_is_counted_when_it_left(client: redis.Redis) -> None:
     (counted_us,) = _sent(client)
     assert counted_us >= left_us - 1_000
     assert _planned(weather).at_us - counted_us >= 800_000
+
+
+def test_a_request_whose_time_has_passed_is_planned_anew(client: redis.Redis) -> None:
+    """After a pause of the whole process, those that wait would all leave at once."""
+    weather = Weather(client, KEYS, rate_limit=5, probe_delays_s=(60,))
+    for planned in [_planned(weather) for _ in range(3)]:
+        passed = replace(planned, asked_s=planned.asked_s - 9, answered_s=planned.answered_s - 9)
+        now_us = _now_us(client)
+        with weather.departing(passed)(False):
+            newly_planned_us = _sent(client)[0]
+            assert now_us <= newly_planned_us <= _now_us(client)
+    assert len(_sent(client)) == 3
+    assert all(later - earlier >= 0.8e6 / 5 for later, earlier in pairwise(_sent(client)))
 
 
 def test_a_request_that_had_to_connect_is_counted_anew_and_once(client: redis.Redis) -> None:
