@@ -1,4 +1,4 @@
-"""Lua scripts: one file a transition, loaded once, run alone or several in one round trip."""
+"""Lua scripts: one file a transition, loaded once, run alone or several in one step."""
 
 from __future__ import annotations
 
@@ -9,12 +9,23 @@ from typing import Any, Generic, TypeVar
 
 import redis
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError
 
 T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
+
+_IN_TURN = """
+local place = 1
+local function own_arguments()
+  local count, found = tonumber(ARGV[place]), {}
+  for i = 1, count do
+    found[i] = ARGV[place + i]
+  end
+  place = place + count + 1
+  return found
+end
+"""
 
 
 def load_script(client: redis.Redis, package: str, *names: str) -> Script:
@@ -22,11 +33,10 @@ def load_script(client: redis.Redis, package: str, *names: str) -> Script:
 
     Calling it sends its hash, and its text only to a server that does not know it.
     """
-    source = "\n".join(files(package).joinpath(name).read_text("utf-8") for name in names)
-    return client.register_script(source)
+    return client.register_script("\n".join(_text(package, name) for name in names))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Call(Generic[T]):
     """A script with its arguments. Called, it runs alone."""
 
@@ -40,19 +50,39 @@ class Call(Generic[T]):
         return self.read(self.script(keys=self.keys, args=self.args))
 
 
-def together(first: Call[A], second: Call[B], third: Call[C]) -> tuple[A, B, C]:
-    """Run scripts one after the other in one round trip, each a step of its own.
+class InTurn:
+    """Three scripts as one, which runs them one after the other: all or none.
 
-    A round trip costs a worker more than what is in it. If a server has forgotten a script, all
-    are run again.
+    A round trip costs a worker more than what is in it.
+
+    Args:
+        shared: files that are put in front, once.
+        names: files, one for each script.
     """
-    calls: tuple[Call[Any], ...] = (first, second, third)
-    client: Any = first.script.registered_client
-    pipeline = client.pipeline(transaction=False)
-    for call in calls:
-        pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-    try:
-        answers = pipeline.execute()
-    except NoScriptError:
-        return first(), second(), third()
-    return first.read(answers[0]), second.read(answers[1]), third.read(answers[2])
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        package: str,
+        *,
+        shared: Sequence[str],
+        names: tuple[str, str, str],
+    ) -> None:
+        parts = [_text(package, name) for name in shared] + [_IN_TURN]
+        for number, name in enumerate(names):
+            parts.append(f"local function script_{number}(ARGV)\n{_text(package, name)}\nend")
+        # Nothing, as an answer, would end the list.
+        answers = ", ".join(f"script_{n}(own_arguments()) or false" for n in range(len(names)))
+        self._script = client.register_script("\n".join([*parts, f"return {{ {answers} }}"]))
+
+    def __call__(self, first: Call[A], second: Call[B], third: Call[C]) -> tuple[A, B, C]:
+        """Run what is called, in the order of `names`."""
+        args: list[str | float] = []
+        for part in (first.args, second.args, third.args):
+            args += [len(part), *part]
+        answers = self._script(keys=first.keys, args=args)
+        return first.read(answers[0]), second.read(answers[1]), third.read(answers[2])
+
+
+def _text(package: str, name: str) -> str:
+    return files(package).joinpath(name).read_text("utf-8")

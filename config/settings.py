@@ -44,7 +44,7 @@ class Settings:
     max_parallel: int
     """Requests of an account in flight at once (ChartMogul allows 20)."""
     timeout_s: float
-    """Seconds that one request may take from connecting to the last byte."""
+    """Seconds that one request may take from its claim to the last byte."""
     enqueue_timeout_s: float
     """Seconds after which `add_attributes` gives up on a Redis that does not answer."""
     retention_s: int

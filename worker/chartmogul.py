@@ -18,6 +18,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.ssltransport import SSLTransport
 
 from ..config.secret import Secret
 from ..config.settings import is_loopback
@@ -31,14 +32,10 @@ WATCH_EVERY_S = 0.05
 
 USER_AGENT = f"attribute-courier/{version('attribute-courier')}"
 
-Departing = Callable[[bool], contextlib.AbstractContextManager[None]]
-"""Around the sending of a request that is ready; is told whether it had to connect first."""
+Departing = Callable[[], contextlib.AbstractContextManager[None]]
+"""Entered when a request is ready, its connection too, and left when it is sent."""
 
 _PATH = "/customers/attributes/custom"
-
-
-def _at_once(_: bool) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +87,7 @@ class ChartMogul:
         email: str,
         custom: list[dict[str, Any]],
         *,
-        departing: Departing = _at_once,
+        departing: Departing = contextlib.nullcontext,
         since_s: float | None = None,
     ) -> Answer | NoAnswer:
         """Set custom attributes of all customers with this email. Raises nothing of HTTP's.
@@ -111,17 +108,17 @@ class ChartMogul:
         method: str,
         path: str,
         body: dict[str, Any] | None = None,
-        departing: Departing = _at_once,
+        departing: Departing = contextlib.nullcontext,
         since_s: float | None = None,
     ) -> Answer | NoAnswer:
         deadline = _Deadline(time.monotonic() if since_s is None else since_s, self._timeout_s)
         _current.deadline, _current.departing = deadline, departing
-        line = self._line()
-        request = line.blank.copy()
-        request.prepare_method(method)
-        request.url = self._api_url + path
-        request.prepare_body(None, None, json=body)
         try:
+            line = self._line()
+            request = line.blank.copy()
+            request.prepare_method(method)
+            request.url = self._api_url + path
+            request.prepare_body(None, None, json=body)
             with (
                 deadline,
                 line.adapter.send(
@@ -215,7 +212,7 @@ class _Deadline:
     def __init__(self, since_s: float, timeout_s: float) -> None:
         self.sent = False
         self._ends_s = since_s + timeout_s
-        self._sock: socket.socket | None = None
+        self._sock: socket.socket | SSLTransport | None = None
 
     @property
     def over(self) -> bool:
@@ -238,10 +235,13 @@ class _Deadline:
 
     def cut(self) -> None:
         """End the request, whatever it waits for."""
-        if self._sock is not None:
+        sock = self._sock
+        while isinstance(sock, SSLTransport):  # TLS through the TLS of a proxy
+            sock = sock.socket
+        if sock is not None:
             with contextlib.suppress(OSError):  # closed in this moment
                 # Not SSLSocket's own, which takes TLS off a socket that another thread uses.
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _Watch:
@@ -292,10 +292,9 @@ _current = _Current()
 
 class _Bounded(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
-        connected = self.sock is None
-        if connected:
+        if self.sock is None:
             self.connect()
-        with _current.departing(connected):
+        with _current.departing():
             _current.deadline.before_sending(self)
             super().request(*args, **kwargs)
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..config.scripts import together
 from ..config.settings import Settings
 from ..jobs.errors import InvalidJob, UnknownWireVersion
 from ..jobs.job import AttributeJob, mailbox_id_of, redacted_email
@@ -193,10 +192,11 @@ class Courier:
         verdict = judge(answer)
         reason = shown(verdict, claim)
         settlement = settle(verdict, claim, self._policy)
-        paused, settled, (leases, _) = together(
+        paused, settled, leases = self._mailboxes.conclude(
             self._weather.observe_call(verdict, claimed_us=claim.now_us, reason=reason),
-            self._mailboxes.settle_call(claim, settlement),
-            self._mailboxes.release_call(max_parallel=self._max_parallel),
+            claim,
+            settlement,
+            max_parallel=self._max_parallel,
         )
         if paused:
             log.error("account %s: paused: %s", self._account, reason)

@@ -2,8 +2,8 @@
 
 To Kombu and Celery, an entry that cannot be read is an "unrecoverable error", and the worker ends:
 text that is no JSON, JSON that is no envelope, a body of another form. Here such an entry is
-dropped and the worker goes on. No job is lost with it: messages hold ids only, and the ticker
-announces again what is in the inbox.
+dropped and the worker goes on. No job is lost with it: messages hold none, and the ticker finds
+what is in the inbox.
 """
 
 from __future__ import annotations

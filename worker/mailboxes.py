@@ -19,7 +19,7 @@ from typing import Any, Literal
 import redis
 from redis.commands.core import Script
 
-from ..config.scripts import Call, T, load_script
+from ..config.scripts import Call, InTurn, T, load_script
 from ..jobs.attributes import Attribute, AttributeType
 from ..jobs.job import VERSION_LENGTH, AttributeJob, Lane, time_of
 from ..jobs.keys import Keys
@@ -75,8 +75,8 @@ class Departure:
             time.sleep(wait_s)
 
     def late_s(self) -> float:
-        """Seconds by which it is later than planned now, at most."""
-        return time.monotonic() - self.asked_s - self.wait_s
+        """Seconds by which it is later than planned now, give or take half a round trip."""
+        return time.monotonic() - (self.asked_s + self.answered_s) / 2 - self.wait_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +216,12 @@ class Mailboxes:
         self._release = script("release")
         self._claim = script("claim")
         self._settle = script("settle")
+        self._conclude = InTurn(
+            client,
+            _PACKAGE,
+            shared=("common.lua", "pace.lua"),
+            names=("observe.lua", "settle.lua", "release.lua"),
+        )
 
     def take(self, *, limit: int, within_s: float) -> list[tuple[str, str]]:
         """Jobs of the inbox to be accepted, as id and document; live ones first.
@@ -356,6 +362,21 @@ class Mailboxes:
             for name, content in job.fields.items():
                 args += [name, content]
         return self._prepare(self._settle, _fields_by_job, *args)
+
+    def conclude(
+        self, observe: Call[bool], claim: Claim, settlement: Settlement, *, max_parallel: int
+    ) -> tuple[bool, dict[str, dict[str, str]] | None, list[Lease]]:
+        """All that follows from an answer, in one step.
+
+        What it says of the account is noted (`Weather.observe_call`), it is settled
+        (`settle_call`), and what may be delivered now is leased (`release`).
+        """
+        noted, settled, (leases, _) = self._conclude(
+            observe,
+            self.settle_call(claim, settlement),
+            self.release_call(max_parallel=max_parallel),
+        )
+        return noted, settled, leases
 
     def _call(self, script: Script, *args: str | float) -> Any:
         return script(keys=[self._prefix], args=args)

@@ -23,7 +23,7 @@ from .verdicts import Verdict
 CIRCUIT_OPENS_AT = 10
 """Failures of the server in a row, over all emails, that open the circuit."""
 
-LATE_S = 0.004
+LATE_S = 0.005
 """A request that is so much later than planned is planned, or at last counted, anew."""
 
 _PACKAGE = "attribute_courier.worker.lua"
@@ -69,7 +69,7 @@ class Fare:
     inbox: int
     """Jobs that no worker has accepted yet."""
     inbox_oldest_s: float
-    """Seconds since the oldest of them came, or was last announced."""
+    """Seconds since the oldest of them came, or was last taken by a worker."""
     live: LaneDepth
     bulk: LaneDepth
     in_flight: int
@@ -134,10 +134,10 @@ class Weather:
         """For the sending of a request that was claimed: waits until it may leave."""
 
         @contextmanager
-        def departing(connected: bool) -> Iterator[None]:
+        def departing() -> Iterator[None]:
             departure = planned
             departure.wait()
-            if connected or departure.late_s() > LATE_S:
+            if departure.late_s() > LATE_S:  # as one that had to connect first is
                 departure = self._planned_anew(planned)
                 departure.wait()
             yield

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from urllib3.util.ssltransport import SSLTransport
 
 from attribute_courier.config import Secret
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, SandboxProcess
@@ -27,6 +28,7 @@ from attribute_courier.worker.chartmogul import (
     Answer,
     ChartMogul,
     NoAnswer,
+    _Deadline,
 )
 
 from ..waiting import wait_until
@@ -408,6 +410,20 @@ class TestNoAnswer:
         found = no_answer_of(client.add_attributes(ADA, [], since_s=long_ago))
         assert found == NoAnswer(reason="no answer within 5 s", sent=False)
         assert stand_in.requests() == []
+
+    def test_through_the_tls_of_a_proxy_a_request_can_be_cut_off(self) -> None:
+        here, there = socket.socketpair()
+        tunnel = SSLTransport.__new__(SSLTransport)
+        tunnel.socket = here
+        deadline = _Deadline(0, 0)
+        deadline._sock = tunnel
+        with here, there:
+            deadline.cut()
+            assert there.recv(1) == b""
+
+    @pytest.mark.parametrize("url", ["https://x:99999/v1", "https://.x/v1"])
+    def test_an_address_that_is_none_is_no_answer(self, url: str) -> None:
+        assert no_answer_of(client_of(url).ping()) == NoAnswer(reason="InvalidURL", sent=False)
 
 
 class TestConnections:

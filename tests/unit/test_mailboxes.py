@@ -545,14 +545,25 @@ class TestSlots:
     def test_may_be_claimed_when_they_are_near(self, account: Account) -> None:
         for n in range(2):
             account.staged(f"{n}@example.com", n=n)
-        boxes = account.at_rate(1)
+        boxes = account.at_rate(0.6)
         (first, second), _ = boxes.release(max_parallel=20)
         before = account.state()
         early = boxes.claim(second.mailbox_id, second.token)
         assert isinstance(early, Early)
-        assert 0 < early.wait_s <= 0.95
+        assert 0 < early.wait_s <= 1 / 0.6 - 0.049
         assert account.state() == before
         assert isinstance(boxes.claim(first.mailbox_id, first.token), Claim)
+
+    def test_after_a_hold_are_not_claimed_within_it(self, account: Account) -> None:
+        account.staged(plan="pro")
+        hold = int(account.now.timestamp() * 1e6) + 1_500_000
+        account.client.hset(KEYS.prefix + "throttle", "hold", hold)
+        (lease,) = account.release()
+        before = account.state()
+        early = account.boxes.claim(lease.mailbox_id, lease.token)
+        assert isinstance(early, Early), "it is not given back either"
+        assert account.now.timestamp() * 1e6 + early.wait_s * 1e6 >= hold
+        assert account.state() == before
 
     def test_keep_their_lease_good_until_after_them(self, account: Account) -> None:
         for n in range(2):

@@ -13,12 +13,16 @@ local now = now_us()
 if redis.call('HGET', key('leases'), mailbox) ~= token then
   return nil
 end
-local early_us = (tonumber(string.match(token, '@(%d+)$')) or 0) - ARGV[6] * 1000 - now
+local slot = tonumber(string.match(token, '@(%d+)$')) or 0
+local hold = tonumber(redis.call('HGET', key('throttle'), 'hold') or 0)
+local early_us = slot - ARGV[6] * 1000 - now
+if slot >= hold then -- it was given for the time after the hold
+  early_us = math.max(early_us, hold - now)
+end
 if early_us > 0 then
   return math.ceil(early_us / 1000)
 end
 
-local hold = tonumber(redis.call('HGET', key('throttle'), 'hold') or 0)
 local circuit = redis.call('HMGET', key('circuit'), 'opened', 'next')
 local open = circuit[1] and tonumber(circuit[2]) > now -- a probe is released after that
 if open or hold > now or redis.call('EXISTS', key('pause')) == 1 then

@@ -1,5 +1,5 @@
--- The account's pace, for the scripts that give slots, spend them, or draw conclusions; put in front
--- of each, after common.lua.
+-- The account's pace: slots, rates, and when a request may leave. Put in front of the scripts, after
+-- common.lua.
 local FAR_US = 2000000 -- no slot is given, and no request held, for a time that is farther away
 local THROTTLE_MS = 60 * 60 * 1000 -- an account that asked for nothing so long starts afresh
 local CATCH_UP = 1.008
