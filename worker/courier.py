@@ -32,7 +32,7 @@ ACCEPT_WITHIN_S = 5
 MAX_REASONS = 10_000
 """Characters of what is wrong with a job that its outcome keeps; Flower shows them."""
 LEASE_MARGIN_S = 5
-"""What a lease lasts longer than a request, and a lost one after it: time to get the claim."""
+"""What a lease lasts longer than a request, and a lost one after it: time to settle."""
 DELIVER_FOR_S = 5
 """A delivery goes on with others for so long; a worker that is to stop waits for that."""
 TICK_S = 1
@@ -186,7 +186,7 @@ class Courier:
             claim.email,
             custom,
             departing=self._weather.departing(claim.departure),
-            # As the lease is: a worker that stood still after its claim sends nothing.
+            # As its lease does: a worker that stood still since, or whose Redis did, sends nothing.
             since_s=claim.departure.asked_s,
         )
         verdict = judge(answer)
@@ -211,16 +211,8 @@ class Courier:
 
     def _claim(self, mailbox_id: str, token: str) -> Claim | None:
         """What is to be sent, when it is time: so it is the newest there is."""
-        while True:
-            asked_s = time.monotonic()
-            claim = self._mailboxes.claim(mailbox_id, token)
-            if not isinstance(claim, Early):
-                break
+        while isinstance(claim := self._mailboxes.claim(mailbox_id, token), Early):
             time.sleep(claim.wait_s)
-        if claim is not None and time.monotonic() - asked_s > LEASE_MARGIN_S:
-            # Redis was slow to answer: the lease could end under the request.
-            log.warning("mailbox %s: the claim came too late; nothing was sent", mailbox_id)
-            return None
         return claim
 
     def tick(self) -> float:
