@@ -51,7 +51,7 @@ class Call(Generic[T]):
 
 
 class InTurn:
-    """Three scripts as one, which runs them one after the other: all or none.
+    """Three scripts as one, which runs them one after the other: nothing else comes between.
 
     A round trip costs a worker more than what is in it.
 

@@ -19,11 +19,12 @@ from typing import Any, Literal
 import redis
 from redis.commands.core import Script
 
-from ..config.scripts import Call, InTurn, T, load_script
+from ..config.scripts import Call, InTurn, T
 from ..jobs.attributes import Attribute, AttributeType
 from ..jobs.job import VERSION_LENGTH, AttributeJob, Lane, time_of
 from ..jobs.keys import Keys
 from ..jobs.outcome import Status
+from .transitions import PACKAGE, SHARED, transition
 
 Staged = Literal["staged", "superseded", "unchanged", "known", "future", "mistyped"]
 
@@ -34,8 +35,6 @@ LEAD_S = 0.05
 GATHER_S = 5
 """Seconds in which a bulk mailbox gathers jobs while more come in: a table with many rows for an
 email is few requests."""
-
-_PACKAGE = "attribute_courier.worker.lua"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +67,17 @@ class Departure:
     asked_s: float
     """By this machine's monotonic clock, as the rest."""
     answered_s: float
+
+    @classmethod
+    def of(cls, plan: Sequence[Any], asked_s: float) -> Departure:
+        """As a script answered it just now: the time, and in how many milliseconds that is."""
+        at_us, wait_ms = plan
+        return cls(
+            at_us=int(at_us),
+            wait_s=wait_ms / 1000,
+            asked_s=asked_s,
+            answered_s=time.monotonic(),
+        )
 
     def wait(self) -> None:
         """Leave no request earlier than planned."""
@@ -207,21 +217,14 @@ class Mailboxes:
         self._client: Any = client  # redis-py's types allow for bytes at every turn
         self._keys = keys
 
-        def script(name: str) -> Any:
-            return load_script(client, _PACKAGE, "common.lua", "pace.lua", f"{name}.lua")
-
-        self._take = script("take")
-        self._stage = script("stage")
-        self._reject = script("reject")
-        self._release = script("release")
-        self._claim = script("claim")
-        self._settle = script("settle")
-        self._conclude = InTurn(
-            client,
-            _PACKAGE,
-            shared=("common.lua", "pace.lua"),
-            names=("observe.lua", "settle.lua", "release.lua"),
-        )
+        self._take = transition(client, "take")
+        self._stage = transition(client, "stage")
+        self._reject = transition(client, "reject")
+        self._release = transition(client, "release")
+        self._claim = transition(client, "claim")
+        self._settle = transition(client, "settle")
+        names = ("observe.lua", "settle.lua", "release.lua")
+        self._conclude = InTurn(client, PACKAGE, shared=SHARED, names=names)
 
     def take(self, *, limit: int, within_s: float) -> list[tuple[str, str]]:
         """Jobs of the inbox to be accepted, as id and document; live ones first.
@@ -314,9 +317,9 @@ class Mailboxes:
             return None
         if isinstance(answer, int):
             return Early(wait_s=answer / 1000)
-        now_us, failures, values, jobs, superseded, (at_us, wait_ms) = answer
+        now_us, failures, values, jobs, superseded, plan = answer
         self.ended(superseded)
-        outcomes = {job_id: dict(pairs(fields)) for job_id, fields in pairs(jobs)}
+        outcomes = _fields_by_job(jobs)
         return Claim(
             mailbox_id=mailbox_id,
             token=token,
@@ -325,12 +328,7 @@ class Mailboxes:
             failures=int(failures),
             values=tuple(_value(key, held) for key, held in pairs(values)),
             jobs=tuple(_pending(job_id, fields) for job_id, fields in outcomes.items()),
-            departure=Departure(
-                at_us=int(at_us),
-                wait_s=wait_ms / 1000,
-                asked_s=asked_s,
-                answered_s=time.monotonic(),
-            ),
+            departure=Departure.of(plan, asked_s),
         )
 
     def settle_call(
@@ -361,7 +359,9 @@ class Mailboxes:
             args += [job.job_id, job.status, len(job.fields)]
             for name, content in job.fields.items():
                 args += [name, content]
-        return self._prepare(self._settle, _fields_by_job, *args)
+        return self._prepare(
+            self._settle, lambda answer: None if answer is None else _fields_by_job(answer), *args
+        )
 
     def conclude(
         self, observe: Call[bool], claim: Claim, settlement: Settlement, *, max_parallel: int
@@ -405,9 +405,7 @@ def _leases(answer: Any) -> tuple[list[Lease], float | None]:
     return leases, None if again_ms < 0 else again_ms / 1000
 
 
-def _fields_by_job(answer: Any) -> dict[str, dict[str, str]] | None:
-    if answer is None:
-        return None
+def _fields_by_job(answer: Sequence[Any]) -> dict[str, dict[str, str]]:
     return {job_id: dict(pairs(fields)) for job_id, fields in pairs(answer)}
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import redis
 
-from ..config.scripts import load_script
 from ..jobs.keys import Keys
+from .transitions import transition
 
 
 class Replay:
@@ -18,9 +18,7 @@ class Replay:
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._prefix = keys.prefix
-        self._script = load_script(
-            client, "attribute_courier.worker.lua", "common.lua", "replay.lua"
-        )
+        self._script = transition(client, "replay")
 
     def job(self, job_id: str) -> bool:
         """Put a job back into the inbox, as it was asked for.

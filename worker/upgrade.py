@@ -6,8 +6,8 @@ import logging
 
 import redis
 
-from ..config.scripts import load_script
 from ..jobs.keys import Keys
+from .transitions import transition
 
 LAYOUT = "2"
 """Of the mailboxes and the inbox; 0.1.0 did not note its own."""
@@ -24,7 +24,7 @@ def upgrade(client: redis.Redis, keys: Keys) -> bool:
     layout = f"{keys.prefix}layout"
     if client.get(layout) == LAYOUT:
         return True
-    script = load_script(client, "attribute_courier.worker.lua", "common.lua", "upgrade.lua")
+    script = transition(client, "upgrade")
     start = keys.mailbox("")
     upgraded = 0
     for name in client.scan_iter(match=f"{start}*", count=1000):

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import redis
 
-from ..config.scripts import Call, load_script
+from ..config.scripts import Call
 from ..jobs.job import time_of
 from ..jobs.keys import Keys
 from ..jobs.outcome import STATUSES, Status
 from .chartmogul import Departing
 from .mailboxes import Departure, pairs
+from .transitions import transition
 from .verdicts import Verdict
 
 CIRCUIT_OPENS_AT = 10
@@ -25,8 +26,6 @@ CIRCUIT_OPENS_AT = 10
 
 LATE_S = 0.005
 """A request that is so much later than planned is planned, or at last counted, anew."""
-
-_PACKAGE = "attribute_courier.worker.lua"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,16 +118,13 @@ class Weather:
         self._rate_limit = rate_limit
         self._probe_delays_ms = [round(delay_s * 1000) for delay_s in probe_delays_s]
 
-        def script(name: str) -> Any:
-            return load_script(client, _PACKAGE, "common.lua", "pace.lua", f"{name}.lua")
-
-        self._depart = script("depart")
-        self._late = script("late")
-        self._observe = script("observe")
-        self._probe = script("probe")
-        self._pause = script("pause")
-        self._resume = script("resume")
-        self._fare = script("fare")
+        self._depart = transition(client, "depart")
+        self._late = transition(client, "late")
+        self._observe = transition(client, "observe")
+        self._probe = transition(client, "probe")
+        self._pause = transition(client, "pause")
+        self._resume = transition(client, "resume")
+        self._fare = transition(client, "fare")
 
     def departing(self, planned: Departure) -> Departing:
         """For the sending of a request that was claimed: waits until it may leave."""
@@ -152,15 +148,10 @@ class Weather:
     def _planned_anew(self, planned: Departure) -> Departure:
         asked_s = time.monotonic()
         try:
-            at_us, wait_ms = self._call(self._depart, self._rate_limit, planned.at_us)
+            plan = self._call(self._depart, self._rate_limit, planned.at_us)
         except redis.RedisError:
             return planned
-        return Departure(
-            at_us=int(at_us),
-            wait_s=wait_ms / 1000,
-            asked_s=asked_s,
-            answered_s=time.monotonic(),
-        )
+        return Departure.of(plan, asked_s)
 
     def observe_call(self, verdict: Verdict, *, claimed_us: int, reason: str) -> Call[bool]:
         """Draw the conclusions of an answer for the account: hold, slow down, open or close the
