@@ -20,14 +20,15 @@ from celery import Celery
 
 from attribute_courier.config import Secret, Settings, load_settings
 from attribute_courier.jobs.job import AttributeJob
-from attribute_courier.jobs.keys import Keys
-from attribute_courier.jobs.outcome import Outcome, Outcomes
+from attribute_courier.jobs.outcome import Outcome
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import EmbeddedRedis, SandboxError
+from attribute_courier.state.account import AccountHealth
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import Lease, Mailboxes
+from attribute_courier.state.outcomes import Outcomes
+from attribute_courier.worker.account_worker import LEASE_MARGIN_S, Courier
 from attribute_courier.worker.chartmogul import ChartMogul
-from attribute_courier.worker.courier import LEASE_MARGIN_S, Courier
-from attribute_courier.worker.mailboxes import Lease, Mailboxes
-from attribute_courier.worker.weather import Weather
 
 from .measure import ratio
 from .report import Target, tell
@@ -88,7 +89,7 @@ def courier_of(settings: Settings, client: redis.Redis) -> Courier:
             rate_limit=settings.rate_limit,
         ),
         outcomes=Outcomes(client, keys),
-        weather=Weather(
+        weather=AccountHealth(
             client,
             keys,
             rate_limit=settings.rate_limit,

@@ -19,9 +19,9 @@ import redis
 from celery import Celery
 
 from attribute_courier.config import Secret, load_settings
-from attribute_courier.jobs.keys import Keys
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import EmbeddedRedis, SandboxError
+from attribute_courier.state.keys import Keys
 
 from .report import tell
 

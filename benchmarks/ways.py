@@ -19,9 +19,9 @@ from celery import Celery
 
 from attribute_courier.cli.stage import start_worker
 from attribute_courier.config import load_settings
-from attribute_courier.jobs.keys import Keys
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import LeashedProcess
+from attribute_courier.state.keys import Keys
 
 from .stage import Stage, forget_settings
 

@@ -10,8 +10,8 @@ import redis
 from ..config import Settings, load_settings
 from ..config.connections import connect_briefly
 from ..jobs.errors import NotReachable
-from ..jobs.keys import Keys
-from ..worker.weather import Weather
+from ..state.account import AccountHealth
+from ..state.keys import Keys
 from .main import EXIT_USAGE, Failure
 
 
@@ -35,12 +35,12 @@ def reaching_redis(settings: Settings) -> Iterator[redis.Redis]:
 
 
 @contextmanager
-def weathers(account: str | None) -> Iterator[list[Weather]]:
+def weathers(account: str | None) -> Iterator[list[AccountHealth]]:
     """How the account fares, or all of them."""
     settings = load_settings()
     with reaching_redis(settings) as client:
         yield [
-            Weather(
+            AccountHealth(
                 client,
                 Keys(name),
                 rate_limit=settings.rate_limit,

@@ -20,10 +20,10 @@ from rich.console import Console
 
 from ..config import load_settings
 from ..jobs.ids import new_job_id
-from ..jobs.keys import Keys
 from ..jobs.outcome import Outcome
 from ..producers import Producer
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
+from ..state.keys import Keys
 from .main import EXIT_NOT_DELIVERED
 from .output import Format, format_option, show
 from .stage import start_worker

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version
-from keyword import iskeyword
 from typing import Any
 
 import click
@@ -56,7 +55,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module = name + "_" * iskeyword(name)
+        module = "importing.command" if name == "import" else name
         command: click.Command = import_module(f".{module}", __package__).command
         return command
 

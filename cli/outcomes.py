@@ -8,8 +8,9 @@ from datetime import timedelta
 import click
 
 from ..jobs.job import normalized_email
-from ..jobs.outcome import STATUSES, Outcomes, Status
+from ..jobs.outcome import STATUSES, Status
 from ..producers import default_producer
+from ..state.outcomes import Outcomes
 from .main import EXIT_NOT_DELIVERED
 from .output import Age, Format, format_option, show_outcomes
 

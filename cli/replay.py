@@ -9,9 +9,10 @@ import click
 
 from ..config import load_settings
 from ..jobs.job import normalized_email
-from ..jobs.keys import Keys
-from ..jobs.outcome import REPLAYABLE, Outcome, Outcomes, Status
-from ..worker.replay import Replay
+from ..jobs.outcome import REPLAYABLE, Outcome, Status
+from ..state.keys import Keys
+from ..state.outcomes import Outcomes
+from ..state.replay import Replay
 from .account import accounts_of, reaching_redis
 from .main import EXIT_NOT_DELIVERED
 from .output import Age, Format, format_option, show_outcomes

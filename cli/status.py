@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..worker.weather import Fare
+from ..state.account import AccountStatus
 from .account import weathers
 from .output import Format, format_option, show
 
@@ -39,7 +39,7 @@ def command(account: str | None, format_: Format | None) -> None:
         show([_row(fare) for fare in fares], COLUMNS, format_)
 
 
-def _row(fare: Fare) -> dict[str, str]:
+def _row(fare: AccountStatus) -> dict[str, str]:
     return {
         "account": fare.account,
         "state": fare.state,
@@ -53,7 +53,7 @@ def _row(fare: Fare) -> dict[str, str]:
     }
 
 
-def _why(fare: Fare) -> str:
+def _why(fare: AccountStatus) -> str:
     if fare.pause:
         return f"{fare.pause.reason}{_until(fare.pause.next_probe_at)}"
     if fare.circuit:
@@ -72,7 +72,7 @@ def _waiting(now: int, later: int, oldest_s: float) -> str:
     return f"{text}, {later} later" if later else text
 
 
-def _document(fare: Fare) -> dict[str, Any]:
+def _document(fare: AccountStatus) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: plain(each) for name, each in value.items()}

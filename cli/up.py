@@ -14,8 +14,8 @@ import redis
 from ..config import Settings, load_settings
 from ..config.connections import connect_briefly
 from ..config.settings import is_loopback
-from ..jobs.keys import Keys
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
+from ..state.keys import Keys
 from .main import EXIT_UNREACHABLE, EXIT_USAGE, Failure
 from .stage import start_worker
 

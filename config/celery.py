@@ -60,7 +60,7 @@ def make_celery(settings: Settings, *, socket_timeout_s: float = 30) -> CourierC
             "health_check_interval": 10,
         },
         # Outcomes are the results (DESIGN: one truth, written once, in the step that settles).
-        result_backend="attribute_courier.jobs.backend:OutcomeBackend",
+        result_backend="attribute_courier.state.result_backend:OutcomeBackend",
         task_ignore_result=True,
         task_serializer="json",
         result_serializer="json",

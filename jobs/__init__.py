@@ -1,9 +1,9 @@
-"""What both sides share: the job, its schema and wire format, outcomes and how to read them."""
+"""What both sides share: the job, its schema and wire format, and its outcome."""
 
 from .attributes import Attribute, AttributeType
 from .errors import CourierError, InvalidJob, NotDelivered, NotEnqueued, NotReachable
 from .job import AttributeJob
-from .outcome import Customer, Outcome, Outcomes
+from .outcome import Customer, Outcome
 
 __all__ = [
     "Attribute",
@@ -16,5 +16,4 @@ __all__ = [
     "NotEnqueued",
     "NotReachable",
     "Outcome",
-    "Outcomes",
 ]

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from ..jobs.attributes import kind
+from ..jobs.build import Attributes, build_job
 from ..jobs.errors import FieldError, InvalidJob, NotEnqueued
 from ..jobs.job import EPOCH, Lane
-from ..jobs.keys import Keys
 from ..jobs.schema import shown_field
+from ..state.keys import Keys
 from .inbox import Entry, Inbox
-from .making import Attributes, made_job
 
 Item = tuple[str, Attributes] | Mapping[str, Any]
 """A job for `add_many`: email and attributes, or a mapping.
@@ -150,7 +150,7 @@ class BulkLoad:
         job_id = fields.get("job_id")
         # Never the same time twice, so that the later item of an email is the newer one.
         self._latest = max(datetime.now(UTC), self._latest + _MICROSECOND)
-        job = made_job(
+        job = build_job(
             fields.get("email"),  # type: ignore[arg-type]  # whatever it is, it is judged
             fields.get("attributes"),  # type: ignore[arg-type]
             source=fields.get("source"),

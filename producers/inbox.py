@@ -14,12 +14,12 @@ from kombu.exceptions import OperationalError
 from ..config import CourierCelery, Settings, make_celery
 from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK
 from ..config.connections import connect_briefly
-from ..config.scripts import load_script
 from ..jobs.errors import NotEnqueued
 from ..jobs.job import AttributeJob, Lane
-from ..jobs.keys import Keys
-from ..jobs.outcome import Outcomes
 from ..jobs.schema import dump_wire
+from ..state.keys import Keys
+from ..state.outcomes import Outcomes
+from ..state.scripts import PACKAGE, load_script
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Inbox:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._enqueue = load_script(self.redis, "attribute_courier.producers", "enqueue.lua")
+        self._enqueue = load_script(self.redis, PACKAGE, "enqueue.lua")
 
     @cached_property
     def redis(self) -> redis.Redis:

@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 import redis
 
 from ..config import CourierCelery, Settings, load_settings
+from ..jobs.build import Attributes, build_job
 from ..jobs.errors import FieldError, InvalidJob, NotReachable
 from ..jobs.job import Lane, normalized_email
-from ..jobs.keys import Keys
-from ..jobs.outcome import Outcome, Outcomes
+from ..jobs.outcome import Outcome
+from ..state.keys import Keys
+from ..state.outcomes import Outcomes
 from .bulk import Batch, Bulk, BulkLoad, Item
 from .inbox import Entry, Inbox
-from .making import Attributes, made_job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ class Producer:
                 only with an idempotency key is it safe to ask again.
         """
         keys = self._keys(account)
-        job = made_job(
+        job = build_job(
             email,
             attributes,
             source=source,

@@ -15,8 +15,7 @@ import redis
 
 from attribute_courier.cli.stage import start_worker
 from attribute_courier.config import load_settings
-from attribute_courier.jobs.keys import Keys
-from attribute_courier.jobs.outcome import Outcome, Outcomes
+from attribute_courier.jobs.outcome import Outcome
 from attribute_courier.producers import Producer, Receipt
 from attribute_courier.sandbox import (
     DEFAULT_API_KEY,
@@ -25,7 +24,9 @@ from attribute_courier.sandbox import (
     SandboxConfig,
     SandboxProcess,
 )
-from attribute_courier.worker.weather import Weather
+from attribute_courier.state.account import AccountHealth
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.outcomes import Outcomes
 
 from .waiting import wait_until
 
@@ -98,10 +99,10 @@ class Courier:
     def outcomes(self) -> Outcomes:
         return Outcomes(self.client, self.keys)
 
-    def weather(self, account: str | None = None) -> Weather:
+    def weather(self, account: str | None = None) -> AccountHealth:
         """What holds an account back, and how it fares."""
         keys = Keys(account or self.account)
-        return Weather(self.client, keys, rate_limit=39.2, probe_delays_s=(60.0,))
+        return AccountHealth(self.client, keys, rate_limit=39.2, probe_delays_s=(60.0,))
 
     def start_worker(self, **environ: str) -> LeashedProcess:
         """A real worker, ready to work."""

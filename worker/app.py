@@ -16,14 +16,13 @@ from celery import bootsteps
 
 from ..config import load_settings, make_celery
 from ..config.connections import connect_patiently
-from ..jobs.keys import Keys
-from ..jobs.outcome import Outcomes
+from ..state.account import AccountHealth
+from ..state.keys import Keys
+from ..state.mailboxes import Mailboxes
+from ..state.outcomes import Outcomes
+from .account_worker import LEASE_MARGIN_S, TICK_S, Courier
 from .chartmogul import ChartMogul
-from .courier import LEASE_MARGIN_S, TICK_S, Courier
-from .mailboxes import Mailboxes
-from .post import CeleryPost
-from .upgrade import upgrade
-from .weather import Weather
+from .notifier import CeleryNotifier
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +32,8 @@ EVENTS_AT_ONCE = 200
 settings = load_settings()
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
-app.conf.worker_consumer = "attribute_courier.worker.intake:Intake"
-_post = CeleryPost(app)
+app.conf.worker_consumer = "attribute_courier.worker.consumer:Intake"
+_post = CeleryNotifier(app)
 
 
 @cache
@@ -70,7 +69,7 @@ def courier_of(account: str) -> Courier:
             strict_types=settings.strict_types,
         ),
         outcomes=Outcomes(_client(), keys),
-        weather=Weather(
+        weather=AccountHealth(
             _client(),
             keys,
             rate_limit=settings.rate_limit,
@@ -105,10 +104,9 @@ class Ticker(bootsteps.StartStopStep):
         self._stopping.set()
 
     def _run(self, account: str, courier: Courier) -> None:
-        wait_s, upgraded = 0.0, False
+        wait_s = 0.0
         while not self._stopping.wait(wait_s):
             try:
-                upgraded = upgraded or upgrade(_client(), Keys(account))
                 wait_s = courier.tick()
             except redis.RedisError as error:
                 log.warning("Redis does not answer (%s); trying again", type(error).__name__)

@@ -14,8 +14,8 @@ from ..jobs.errors import InvalidJob
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import REPLAYABLE, Status
 from ..jobs.schema import dump_wire
+from ..state.mailboxes import Claim, JobResult, PendingJob, Settlement, Value
 from .confirm import shows
-from .mailboxes import Claim, JobResult, PendingJob, Settlement, Value
 from .verdicts import Kind, Verdict
 
 BACKOFF_BASE_S = 1

@@ -14,7 +14,7 @@ import pytest
 from attribute_courier.config import load_settings
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import Fault
-from attribute_courier.worker.weather import Fare
+from attribute_courier.state.account import AccountStatus
 
 from ..conftest import Courier
 from ..waiting import wait_until
@@ -22,7 +22,7 @@ from ..waiting import wait_until
 ADA = "ada@example.com"
 
 
-def fare(courier: Courier, account: str = "default") -> Fare:
+def fare(courier: Courier, account: str = "default") -> AccountStatus:
     return courier.weather(account).fare()
 
 

@@ -14,7 +14,7 @@ import pytest
 from attribute_courier.config.celery import DELIVER_TASK, KEY_PREFIX
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import Fault
-from attribute_courier.worker.mailboxes import Mailboxes
+from attribute_courier.state.mailboxes import Mailboxes
 
 from ..conftest import Courier
 from ..waiting import wait_until

@@ -12,9 +12,9 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, GroupResult, ResultSet
 
 from attribute_courier.config import load_settings
-from attribute_courier.jobs.keys import Keys
 from attribute_courier.producers import NotDelivered, Outcome, Producer, Receipt
 from attribute_courier.sandbox import EmbeddedRedis, Fault, SandboxConfig, SandboxProcess
+from attribute_courier.state.keys import Keys
 
 from ..conftest import Courier
 from ..waiting import wait_until

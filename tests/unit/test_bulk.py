@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from attribute_courier.config import Secret, load_settings
 from attribute_courier.config.celery import KEY_PREFIX
-from attribute_courier.config.scripts import load_script
 from attribute_courier.jobs.errors import InvalidJob, NotEnqueued
 from attribute_courier.jobs.ids import is_job_id, new_job_id
-from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.schema import load_wire
 from attribute_courier.producers import Batch, Bulk, Item, Producer, add_many, bulk
 from attribute_courier.producers import producer as producer_module
 from attribute_courier.producers.bulk import BulkLoad
 from attribute_courier.producers.inbox import Entry
 from attribute_courier.sandbox import EmbeddedRedis
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.scripts import load_script
 
 from .test_producers import messages, passing_first
 

@@ -21,10 +21,10 @@ from attribute_courier.cli.output import OUTCOME_COLUMNS, show_outcomes
 from attribute_courier.jobs import Customer, Outcome
 from attribute_courier.jobs.ids import is_job_id, new_job_id
 from attribute_courier.jobs.job import mailbox_id_of
-from attribute_courier.jobs.keys import Keys
 from attribute_courier.producers import producer as producer_module
 from attribute_courier.sandbox import DEFAULT_API_KEY, EmbeddedRedis, Fault, SandboxProcess
-from attribute_courier.worker.mailboxes import Mailboxes
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import Mailboxes
 
 ADA = "ada@example.com"
 KEYS = Keys("default")

@@ -19,15 +19,16 @@ from hypothesis import strategies as st
 from attribute_courier.cli import following as following_module
 from attribute_courier.cli import main
 from attribute_courier.cli import progress as progress_module
-from attribute_courier.cli.following import Following
+from attribute_courier.cli.importing.tracker import JobTracker
 from attribute_courier.cli.progress import duration_phrase, progress, rate_phrase
 from attribute_courier.jobs import NotReachable
 from attribute_courier.jobs.ids import new_job_id
-from attribute_courier.jobs.keys import Keys
-from attribute_courier.jobs.outcome import Outcomes, Status
+from attribute_courier.jobs.outcome import Status
 from attribute_courier.producers import Producer
 from attribute_courier.producers import producer as producer_module
 from attribute_courier.sandbox import EmbeddedRedis
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.outcomes import Outcomes
 
 KEYS = Keys("default")
 TABLE = """\
@@ -383,8 +384,8 @@ def patched(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 class TestFollowing:
-    def follow(self, world: World, told: list[int] | None = None) -> Following:
-        following = Following()
+    def follow(self, world: World, told: list[int] | None = None) -> JobTracker:
+        following = JobTracker()
         following.add([None, *world.ends])
         following.wait(world.ask, (told if told is not None else []).append)
         return following
@@ -407,7 +408,7 @@ class TestFollowing:
                 slow.append(job)
                 world.ends[job] = (520.0, "unmatched")
         told: list[tuple[float, int]] = []
-        following = Following()
+        following = JobTracker()
         following.add(world.ends)
         following.wait(world.ask, lambda done: told.append((world.now, done)))
         assert following.ended == {"delivered": 19_800, "unmatched": 200}
@@ -418,7 +419,7 @@ class TestFollowing:
         world.ends = {new_job_id(): (900.0, "unmatched") for _ in range(1_500)}
         world.ends |= {new_job_id(): (1.0, "delivered") for _ in range(1_500)}
         told: list[tuple[float, int]] = []
-        following = Following()
+        following = JobTracker()
         following.add(world.ends)
         following.wait(world.ask, lambda done: told.append((world.now, done)))
         assert following.ended == {"unmatched": 1_500, "delivered": 1_500}
@@ -426,7 +427,7 @@ class TestFollowing:
         assert world.now < 910
 
     def test_what_redis_does_not_know_is_at_its_end(self, world: World) -> None:
-        following = Following()
+        following = JobTracker()
         following.add(["00000000-0000-8000-8000-00000000000f"])
         following.wait(lambda job_ids: [None] * len(job_ids), lambda _: None)
         assert following.ended == {"unknown": 1}
@@ -446,7 +447,7 @@ class TestFollowing:
             self.follow(world)
 
     def test_takes_16_bytes_a_job(self) -> None:
-        following = Following()
+        following = JobTracker()
         following.add(new_job_id() for _ in range(1_000))
         assert len(following) == 1_000
         assert len(following._next) == 16_000

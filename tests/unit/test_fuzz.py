@@ -22,14 +22,15 @@ from attribute_courier.jobs.attributes import Attribute
 from attribute_courier.jobs.errors import InvalidJob, UnknownWireVersion
 from attribute_courier.jobs.ids import is_job_id, new_job_id
 from attribute_courier.jobs.job import AttributeJob, mailbox_id_of
-from attribute_courier.jobs.keys import Keys
-from attribute_courier.jobs.outcome import STATUSES, Outcome, Outcomes
+from attribute_courier.jobs.outcome import STATUSES, Outcome
 from attribute_courier.jobs.schema import dump_wire, load_wire
+from attribute_courier.state.account import AccountHealth
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import Mailboxes
+from attribute_courier.state.outcomes import Outcomes
+from attribute_courier.worker.account_worker import Courier
 from attribute_courier.worker.chartmogul import Answer, ChartMogul, NoAnswer
-from attribute_courier.worker.courier import Courier
-from attribute_courier.worker.mailboxes import Mailboxes
 from attribute_courier.worker.retry_after import retry_after_s
-from attribute_courier.worker.weather import Weather
 
 from .test_courier import Post
 from .test_schema import any_document, any_json, job_or_errors
@@ -117,7 +118,7 @@ class Desk:
         self.client: Any = client
         self.outcomes = Outcomes(client, KEYS)
         self.post = Post()
-        self.weather = Weather(client, KEYS, rate_limit=1000, probe_delays_s=(60,))
+        self.weather = AccountHealth(client, KEYS, rate_limit=1000, probe_delays_s=(60,))
         self.chartmogul = Stub()
         self.courier = Courier(
             "default",

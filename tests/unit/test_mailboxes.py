@@ -17,10 +17,10 @@ import redis
 from attribute_courier.jobs.attributes import Attribute, infer
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import VERSION_LENGTH, AttributeJob, Lane, mailbox_id_of
-from attribute_courier.jobs.keys import Keys
-from attribute_courier.jobs.outcome import Outcome, Outcomes, Status
+from attribute_courier.jobs.outcome import Outcome, Status
 from attribute_courier.jobs.schema import dump_wire
-from attribute_courier.worker.mailboxes import (
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import (
     TRANSIT_S,
     Claim,
     Early,
@@ -31,6 +31,7 @@ from attribute_courier.worker.mailboxes import (
     Settlement,
     Staged,
 )
+from attribute_courier.state.outcomes import Outcomes
 
 from ..waiting import wait_until
 

@@ -29,15 +29,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from attribute_courier.config.scripts import load_script
 from attribute_courier.jobs.attributes import Attribute
 from attribute_courier.jobs.job import EPOCH, VERSION_LENGTH, AttributeJob, Lane, mailbox_id_of
-from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.outcome import REPLAYABLE, SUCCESSES, Status
 from attribute_courier.jobs.schema import dump_wire, load_wire
 from attribute_courier.sandbox import EmbeddedRedis
-from attribute_courier.worker.chartmogul import Answer, NoAnswer
-from attribute_courier.worker.mailboxes import (
+from attribute_courier.state.account import AccountHealth
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import (
     TRANSIT_S,
     Claim,
     Early,
@@ -46,10 +45,11 @@ from attribute_courier.worker.mailboxes import (
     Settlement,
     Staged,
 )
-from attribute_courier.worker.replay import Replay
+from attribute_courier.state.replay import Replay
+from attribute_courier.state.scripts import load_script
+from attribute_courier.worker.chartmogul import Answer, NoAnswer
 from attribute_courier.worker.settlement import Policy, settle
 from attribute_courier.worker.verdicts import Verdict, judge
-from attribute_courier.worker.weather import Weather
 
 PLAYS = int(os.environ.get("MODEL_PLAYS", "40"))
 KEYS = Keys("default")
@@ -208,7 +208,7 @@ class Play(RuleBasedStateMachine):
         self.boxes = Mailboxes(
             self.client, KEYS, lease_s=LEASE_S, retention_s=RETENTION_S, rate_limit=2
         )
-        self.weather = Weather(self.client, KEYS, rate_limit=1000, probe_delays_s=(60,))
+        self.weather = AccountHealth(self.client, KEYS, rate_limit=1000, probe_delays_s=(60,))
         self.replays = Replay(self.client, KEYS)
         self.paused = False
         self._time_passes(0)

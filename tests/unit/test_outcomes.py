@@ -17,12 +17,12 @@ from attribute_courier.jobs import Customer, NotDelivered, Outcome, Outcomes
 from attribute_courier.jobs.errors import NotReachable
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import mailbox_id_of
-from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.outcome import STATUSES, SUCCESSES
 from attribute_courier.jobs.schema import load_job
 from attribute_courier.producers import Producer, Receipt
 from attribute_courier.sandbox import EmbeddedRedis
-from attribute_courier.worker.mailboxes import Mailboxes
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import Mailboxes
 
 ADA = "ada@example.com"
 KEYS = Keys("default")

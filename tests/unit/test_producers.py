@@ -28,7 +28,6 @@ from attribute_courier.config import Secret, load_settings
 from attribute_courier.config.celery import ACCEPT_TASK, KEY_PREFIX
 from attribute_courier.jobs.ids import is_job_id
 from attribute_courier.jobs.job import Lane
-from attribute_courier.jobs.keys import Keys
 from attribute_courier.producers import (
     Attribute,
     AttributeType,
@@ -43,6 +42,7 @@ from attribute_courier.producers import (
 from attribute_courier.producers import producer as module
 from attribute_courier.producers.transport import Channel
 from attribute_courier.sandbox import EmbeddedRedis
+from attribute_courier.state.keys import Keys
 
 ADA = "ada@example.com"
 KEYS = Keys("default")

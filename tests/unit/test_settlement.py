@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from attribute_courier.config import load_settings
 from attribute_courier.jobs.attributes import Attribute
 from attribute_courier.jobs.outcome import Status
-from attribute_courier.worker.chartmogul import Answer
-from attribute_courier.worker.mailboxes import (
+from attribute_courier.state.mailboxes import (
     Claim,
     Departure,
     JobResult,
@@ -22,6 +21,7 @@ from attribute_courier.worker.mailboxes import (
     Settlement,
     Value,
 )
+from attribute_courier.worker.chartmogul import Answer
 from attribute_courier.worker.settlement import BACKOFF_CAP_S, MAX_SHOWN, Policy, settle
 from attribute_courier.worker.verdicts import Kind, Verdict, judge
 

@@ -21,15 +21,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attribute_courier.jobs.attributes import AttributeType
-from attribute_courier.jobs.errors import FieldError, InvalidJob
-from attribute_courier.jobs.ids import is_job_id
-from attribute_courier.jobs.schema import make_job
-from attribute_courier.producers.bulk import Batch, Rejected
-from attribute_courier.producers.columns import Choice, Layout
-from attribute_courier.producers.importing import Distinct, Import
-from attribute_courier.producers.rejects import Rejects
-from attribute_courier.producers.table import (
+from attribute_courier.cli.importing.columns import Choice, Layout
+from attribute_courier.cli.importing.passes import Distinct, Import
+from attribute_courier.cli.importing.rejects import Rejects
+from attribute_courier.cli.importing.table import (
     MAX_LINE_BYTES,
     MAX_LINES_CHARACTERS,
     REASON,
@@ -37,6 +32,11 @@ from attribute_courier.producers.table import (
     Table,
     TableError,
 )
+from attribute_courier.jobs.attributes import AttributeType
+from attribute_courier.jobs.errors import FieldError, InvalidJob
+from attribute_courier.jobs.ids import is_job_id
+from attribute_courier.jobs.schema import make_job
+from attribute_courier.producers.bulk import Batch, Rejected
 
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from attribute_courier.jobs.attributes import AttributeType, attributes_from
 from attribute_courier.jobs.errors import InvalidJob
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import Lane
-from attribute_courier.jobs.keys import Keys
 from attribute_courier.jobs.schema import dump_wire, load_job, load_wire
+from attribute_courier.state.keys import Keys
 
 JOB_ID = "01a2082a-52c7-7d95-a474-98e041f97465"
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text(encoding="utf-8")

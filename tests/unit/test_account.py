@@ -13,9 +13,9 @@ import redis
 from attribute_courier.jobs.attributes import Attribute
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import AttributeJob
-from attribute_courier.jobs.keys import Keys
-from attribute_courier.jobs.outcome import Outcomes
-from attribute_courier.worker.mailboxes import (
+from attribute_courier.state.account import CIRCUIT_OPENS_AT, AccountHealth
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import (
     Claim,
     Departure,
     JobResult,
@@ -23,9 +23,9 @@ from attribute_courier.worker.mailboxes import (
     Mailboxes,
     Settlement,
 )
-from attribute_courier.worker.replay import Replay
+from attribute_courier.state.outcomes import Outcomes
+from attribute_courier.state.replay import Replay
 from attribute_courier.worker.verdicts import Kind, Verdict
-from attribute_courier.worker.weather import CIRCUIT_OPENS_AT, Weather
 
 KEYS = Keys("default")
 
@@ -34,7 +34,7 @@ class Account:
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
         self.boxes = Mailboxes(client, KEYS, lease_s=60, retention_s=1000, rate_limit=10_000)
-        self.weather = Weather(client, KEYS, rate_limit=1000, probe_delays_s=(60, 120))
+        self.weather = AccountHealth(client, KEYS, rate_limit=1000, probe_delays_s=(60, 120))
         self.outcomes = Outcomes(client, KEYS)
 
     def leases(self, count: int) -> list[Lease]:
@@ -152,14 +152,14 @@ def test_a_replayed_job_is_listed_once_and_as_it_stands_now(account: Account) ->
 
 
 def test_requests_leave_at_their_distance_whatever_crowds_before(client: redis.Redis) -> None:
-    weather = Weather(client, KEYS, rate_limit=10, probe_delays_s=(60,))
+    weather = AccountHealth(client, KEYS, rate_limit=10, probe_delays_s=(60,))
     planned = [_planned(weather).at_us for _ in range(5)]
     assert all(later - earlier >= 0.8e6 / 10 for earlier, later in pairwise(planned))
 
 
 def test_no_request_leaves_before_its_time(client: redis.Redis) -> None:
     """By Redis's clock, which runs on while this machine is busy: late is no failure."""
-    weather = Weather(client, KEYS, rate_limit=10, probe_delays_s=(60,))
+    weather = AccountHealth(client, KEYS, rate_limit=10, probe_delays_s=(60,))
     for _ in range(3):
         planned = _planned(weather)
         with weather.departing(planned)():
@@ -169,7 +169,7 @@ def test_no_request_leaves_before_its_time(client: redis.Redis) -> None:
 
 def test_no_more_leave_in_a_second_than_are_allowed(client: redis.Redis) -> None:
     """A little over a second, for one more than in a second: after a gap they catch up."""
-    weather = Weather(client, KEYS, rate_limit=50, probe_delays_s=(60,))
+    weather = AccountHealth(client, KEYS, rate_limit=50, probe_delays_s=(60,))
     planned = [_planned(weather).at_us for _ in range(80)]
     assert all(b - a >= 0.8e6 / 50 for a, b in pairwise(planned))
     assert all(b - a >= 1e6 for a, b in zip(planned, planned[51:], strict=False))
@@ -177,7 +177,7 @@ def test_no_more_leave_in_a_second_than_are_allowed(client: redis.Redis) -> None
 
 
 def test_a_late_request_is_counted_when_it_left(client: redis.Redis) -> None:
-    weather = Weather(client, KEYS, rate_limit=1, probe_delays_s=(60,))
+    weather = AccountHealth(client, KEYS, rate_limit=1, probe_delays_s=(60,))
     planned = _planned(weather)
     with weather.departing(planned)():
         time.sleep(0.5)
@@ -188,7 +188,7 @@ def test_a_late_request_is_counted_when_it_left(client: redis.Redis) -> None:
 
 def test_a_request_whose_time_has_passed_is_planned_anew(client: redis.Redis) -> None:
     """After a pause of the whole process, those that wait would all leave at once."""
-    weather = Weather(client, KEYS, rate_limit=5, probe_delays_s=(60,))
+    weather = AccountHealth(client, KEYS, rate_limit=5, probe_delays_s=(60,))
     # More than are looked at: none is forgotten for those that are counted anew.
     waiting = [_planned(weather) for _ in range(8)]
     newly_planned_us = []
@@ -204,15 +204,15 @@ def test_a_request_whose_time_has_passed_is_planned_anew(client: redis.Redis) ->
 
 
 def test_without_redis_requests_leave_as_they_were_planned(client: redis.Redis) -> None:
-    weather = Weather(client, KEYS, rate_limit=1, probe_delays_s=(60,))
+    weather = AccountHealth(client, KEYS, rate_limit=1, probe_delays_s=(60,))
     planned = _planned(weather)
     gone = redis.Redis(port=1, socket_connect_timeout=0.1)
-    weather = Weather(gone, KEYS, rate_limit=1, probe_delays_s=(60,))
+    weather = AccountHealth(gone, KEYS, rate_limit=1, probe_delays_s=(60,))
     with weather.departing(planned)():
         pass
 
 
-def _planned(weather: Weather) -> Departure:
+def _planned(weather: AccountHealth) -> Departure:
     """As a claim plans it."""
     return weather._planned_anew(Departure(at_us=0, wait_s=0, asked_s=0, answered_s=0))
 

@@ -10,29 +10,29 @@ from typing import Any
 
 import click
 
-from ..config import Settings, load_settings
-from ..jobs.attributes import AttributeType, attribute_key, attribute_type, text
-from ..jobs.errors import InvalidJob, NotEnqueued, NotReachable
-from ..jobs.job import Lane
-from ..jobs.keys import Keys
-from ..jobs.outcome import SUCCESSES, Status
-from ..producers import Batch, Producer, default_producer
-from ..producers.columns import Choice, Layout
-from ..producers.importing import Import, Tally
-from ..producers.rejects import Rejects
-from ..producers.table import Row, Table, TableError
-from .account import accounts_of, reaching_redis
-from .following import Following
-from .import_report import Report
-from .main import (
+from ...config import Settings, load_settings
+from ...jobs.attributes import AttributeType, attribute_key, attribute_type, text
+from ...jobs.errors import InvalidJob, NotEnqueued, NotReachable
+from ...jobs.job import Lane
+from ...jobs.outcome import SUCCESSES, Status
+from ...producers import Batch, Producer, default_producer
+from ...state.keys import Keys
+from ..account import accounts_of, reaching_redis
+from ..main import (
     EXIT_NOT_DELIVERED,
     EXIT_STILL_PENDING,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
     Failure,
 )
-from .output import Format, format_option
-from .progress import progress
+from ..output import Format, format_option
+from ..progress import progress
+from .columns import Choice, Layout
+from .passes import Import, Tally
+from .rejects import Rejects
+from .report import Report
+from .table import Row, Table, TableError
+from .tracker import JobTracker
 
 _GO_ON = "The same command again goes on with the rest; it enqueues no row twice."
 _ASK_AGAIN = "The same command again waits on; it enqueues no row twice."
@@ -283,7 +283,7 @@ class _Run:
         self._report = report
         self._rejects = rejects
         self._tally = Tally()
-        self._following = Following()
+        self._following = JobTracker()
         self._enqueued = self._duplicates = 0
 
     def enqueue(self, lane: Lane, *, only_changed: bool, wait: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from .job import Lane
+from ..jobs.job import Lane
 
 
 class Keys:

@@ -19,12 +19,11 @@ from typing import Any, Literal
 import redis
 from redis.commands.core import Script
 
-from ..config.scripts import Call, InTurn, T
 from ..jobs.attributes import Attribute, AttributeType
 from ..jobs.job import VERSION_LENGTH, AttributeJob, Lane, time_of
-from ..jobs.keys import Keys
 from ..jobs.outcome import Status
-from .transitions import PACKAGE, SHARED, transition
+from .keys import Keys
+from .scripts import PACKAGE, SHARED, Call, InTurn, T, transition
 
 Staged = Literal["staged", "superseded", "unchanged", "known", "future", "mistyped"]
 
@@ -368,7 +367,7 @@ class Mailboxes:
     ) -> tuple[bool, dict[str, dict[str, str]] | None, list[Lease]]:
         """All that follows from an answer, in one step.
 
-        What it says of the account is noted (`Weather.observe_call`), it is settled
+        What it says of the account is noted (`AccountHealth.observe_call`), it is settled
         (`settle_call`), and what may be delivered now is leased (`release`).
         """
         noted, settled, (leases, _) = self._conclude(

@@ -28,6 +28,15 @@ end
 """
 
 
+PACKAGE = "attribute_courier.state.lua"
+SHARED = ("common.lua", "pace.lua")
+
+
+def transition(client: redis.Redis, name: str) -> Script:
+    """The script `lua/<name>.lua`, ready to be called."""
+    return load_script(client, PACKAGE, *SHARED, f"{name}.lua")
+
+
 def load_script(client: redis.Redis, package: str, *names: str) -> Script:
     """The script made of the files `names` of `package`, in their order, ready to be called.
 

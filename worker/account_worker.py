@@ -11,13 +11,14 @@ from typing import Protocol
 from ..config.settings import Settings
 from ..jobs.errors import InvalidJob, UnknownWireVersion
 from ..jobs.job import AttributeJob, mailbox_id_of, redacted_email
-from ..jobs.outcome import Outcome, Outcomes, customers_phrase
+from ..jobs.outcome import Outcome, customers_phrase
 from ..jobs.schema import email_of_wire, load_wire
+from ..state.account import AccountHealth
+from ..state.mailboxes import LEAD_S, Claim, Early, Lease, Mailboxes, Settlement
+from ..state.outcomes import Outcomes
 from .chartmogul import ChartMogul
-from .mailboxes import LEAD_S, Claim, Early, Lease, Mailboxes, Settlement
 from .settlement import Policy, settle, shown
 from .verdicts import Verdict, judge
-from .weather import Weather
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Courier:
         *,
         mailboxes: Mailboxes,
         outcomes: Outcomes,
-        weather: Weather,
+        weather: AccountHealth,
         chartmogul: ChartMogul,
         post: Post,
     ) -> None:

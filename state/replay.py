@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import redis
 
-from ..jobs.keys import Keys
-from .transitions import transition
+from .keys import Keys
+from .scripts import transition
 
 
 class Replay:

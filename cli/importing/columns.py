@@ -16,7 +16,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..jobs.attributes import (
+from ...jobs.attributes import (
     MAX_ATTRIBUTES,
     MAX_CHARACTERS,
     AttributeType,
@@ -25,10 +25,10 @@ from ..jobs.attributes import (
     in_utc,
     instant,
 )
-from ..jobs.errors import InvalidJob
-from ..jobs.ids import new_job_id
-from ..jobs.job import END_OF_TIME, EPOCH
-from ..jobs.schema import MAX_WIRE_BYTES, make_job
+from ...jobs.errors import InvalidJob
+from ...jobs.ids import new_job_id
+from ...jobs.job import END_OF_TIME, EPOCH
+from ...jobs.schema import MAX_WIRE_BYTES, make_job
 from .table import REASON, Row, Table, TableError
 
 MAX_COLUMNS = 1_000

@@ -10,12 +10,12 @@ from kombu.exceptions import OperationalError
 from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK, CourierCelery
 from ..jobs.job import AttributeJob, describe
 from ..jobs.outcome import Outcome
-from .mailboxes import Lease
+from ..state.mailboxes import Lease
 
 log = logging.getLogger(__name__)
 
 
-class CeleryPost:
+class CeleryNotifier:
     """Sends through an application, and reports through the worker's event dispatcher."""
 
     def __init__(self, app: CourierCelery) -> None:

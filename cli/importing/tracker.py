@@ -1,4 +1,4 @@
-"""Following many jobs to their ends, in 16 bytes of memory each."""
+"""JobTracker many jobs to their ends, in 16 bytes of memory each."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from ..jobs.errors import NotReachable
-from ..jobs.outcome import Status
+from ...jobs.errors import NotReachable
+from ...jobs.outcome import Status
 
 PAGE = 500
 """Jobs that are asked about in one round trip."""
@@ -26,7 +26,7 @@ _PAGE_BYTES = PAGE * _BYTES
 Ask = Callable[[Sequence[str]], list[Status | None]]
 
 
-class Following:
+class JobTracker:
     """Jobs, by their ids, and how many have ended how.
 
     Jobs end about in the order in which they were enqueued: the first ones are asked about, and

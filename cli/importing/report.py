@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from ..jobs.outcome import STATUSES
-from ..producers.columns import Key, split
-from ..producers.importing import Import, Reason
-from .output import Format, show
-from .progress import duration_phrase
+from ...jobs.outcome import STATUSES
+from ..output import Format, show
+from ..progress import duration_phrase
+from .columns import Key, split
+from .passes import Import, Reason
 
 
 class Report:

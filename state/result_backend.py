@@ -16,9 +16,10 @@ from celery.exceptions import Retry
 
 from ..config.celery import CourierCelery
 from ..config.connections import connect_patiently
-from .errors import NotDelivered
+from ..jobs.errors import NotDelivered
+from ..jobs.outcome import Outcome
+from ..state.outcomes import Outcomes
 from .keys import Keys
-from .outcome import Outcome, Outcomes
 
 
 class OutcomeBackend(SyncBackendMixin, Backend):

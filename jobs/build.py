@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..jobs.attributes import Attribute
-from ..jobs.errors import FieldError, InvalidJob
-from ..jobs.ids import new_job_id
-from ..jobs.job import AttributeJob, Lane
-from ..jobs.schema import make_job
+from .attributes import Attribute
+from .errors import FieldError, InvalidJob
+from .ids import new_job_id
+from .job import AttributeJob, Lane
+from .schema import make_job
 
 Attributes = Mapping[str, Any] | Sequence[Mapping[str, Any] | Attribute]
 """Key → plain value or `Attribute`, or the list of dicts of ChartMogul's reference."""
@@ -19,7 +19,7 @@ MAX_AHEAD = timedelta(minutes=5)
 """How far `occurred_at` may lie in the future."""
 
 
-def made_job(
+def build_job(
     email: str,
     attributes: Attributes,
     *,

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..jobs.job import normalized_email
-from .bulk import Batch
+from ...jobs.build import MAX_AHEAD
+from ...jobs.job import normalized_email
+from ...producers.bulk import Batch
 from .columns import Choice, Key, Layout, Unfit, as_type, quoted, split
-from .making import MAX_AHEAD
 from .table import Row, Table, TableError
 
 FIRST_PLACES = 5

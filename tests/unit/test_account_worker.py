@@ -15,15 +15,16 @@ from attribute_courier.config import Secret, load_settings
 from attribute_courier.jobs.attributes import Attribute
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import AttributeJob, Lane
-from attribute_courier.jobs.keys import Keys
-from attribute_courier.jobs.outcome import Outcome, Outcomes
+from attribute_courier.jobs.outcome import Outcome
 from attribute_courier.jobs.schema import dump_wire
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, SandboxProcess
+from attribute_courier.state.account import AccountHealth
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import Claim, Early, Lease, Mailboxes
+from attribute_courier.state.outcomes import Outcomes
 from attribute_courier.worker import courier as courier_module
+from attribute_courier.worker.account_worker import Courier
 from attribute_courier.worker.chartmogul import ChartMogul
-from attribute_courier.worker.courier import Courier
-from attribute_courier.worker.mailboxes import Claim, Early, Lease, Mailboxes
-from attribute_courier.worker.weather import Weather
 
 ADA = "ada@example.com"
 KEYS = Keys("default")
@@ -86,7 +87,7 @@ class Desk:
                 strict_types=strict_types,
             ),
             outcomes=self.outcomes,
-            weather=Weather(client, KEYS, rate_limit=1000, probe_delays_s=(60,)),
+            weather=AccountHealth(client, KEYS, rate_limit=1000, probe_delays_s=(60,)),
             chartmogul=ChartMogul(stand_in.url, Secret(DEFAULT_API_KEY), timeout_s=timeout_s),
             post=self.post,
         )

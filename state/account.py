@@ -12,14 +12,13 @@ from typing import Any, Literal
 
 import redis
 
-from ..config.scripts import Call
 from ..jobs.job import time_of
-from ..jobs.keys import Keys
 from ..jobs.outcome import STATUSES, Status
-from .chartmogul import Departing
+from ..worker.chartmogul import Departing
+from ..worker.verdicts import Verdict
+from .keys import Keys
 from .mailboxes import Departure, pairs
-from .transitions import transition
-from .verdicts import Verdict
+from .scripts import Call, transition
 
 CIRCUIT_OPENS_AT = 10
 """Failures of the server in a row, over all emails, that open the circuit."""
@@ -61,7 +60,7 @@ class LaneDepth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fare:
+class AccountStatus:
     """How an account fares, at one moment."""
 
     account: str
@@ -96,7 +95,7 @@ class Fare:
         return "slowed" if self.rate < 0.99 * self.rate_limit else "running"
 
 
-class Weather:
+class AccountHealth:
     """What concerns an account as a whole.
 
     Args:
@@ -191,7 +190,7 @@ class Weather:
         """Go on if the account's own fault was what paused it."""
         return bool(self._call(self._resume, "account"))
 
-    def fare(self) -> Fare:
+    def fare(self) -> AccountStatus:
         """How the account fares now."""
         now, inbox, oldest_ms, lanes, in_flight, rate, hold, pause, circuit, ended = self._call(
             self._fare, self._rate_limit
@@ -201,7 +200,7 @@ class Weather:
         for minute in ended:
             counts.update({status: int(count) for status, count in pairs(minute)})
         live, bulk = (_lane(now_us, *lane) for lane in lanes)
-        return Fare(
+        return AccountStatus(
             account=self._keys.account,
             inbox=inbox,
             inbox_oldest_s=_age_s(now_us, float(oldest_ms) * 1000) if oldest_ms else 0.0,

@@ -1,0 +1,1 @@
+"""`courier import`: tables from files, as jobs."""

@@ -1,0 +1,1 @@
+../../attribute_courier/__init__.py
