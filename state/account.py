@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import redis
 
 from ..jobs.job import time_of
 from ..jobs.outcome import STATUSES, Status
-from ..worker.chartmogul import Departing
-from ..worker.verdicts import Verdict
 from .keys import Keys
 from .mailboxes import Departure, pairs
 from .scripts import Call, transition
+
+if TYPE_CHECKING:
+    from ..worker.chartmogul import Departing
+    from ..worker.verdicts import Verdict
 
 CIRCUIT_OPENS_AT = 10
 """Failures of the server in a row, over all emails, that open the circuit."""
