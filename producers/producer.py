@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import redis
 
 from ..config import CourierCelery, Settings, load_settings
+from ..config.redis_errors import describe_redis_error
 from ..jobs.build import Attributes, build_job
 from ..jobs.errors import FieldError, InvalidJob, NotReachable
 from ..jobs.job import Lane, normalized_email
@@ -220,7 +221,7 @@ class Producer:
         try:
             yield Outcomes(self._inbox.redis, self._keys(account))
         except redis.RedisError as error:
-            raise NotReachable(self.settings.redis_is_silent(error)) from error
+            raise NotReachable(describe_redis_error(self.settings, error)) from error
 
     @property
     def celery(self) -> CourierCelery:
@@ -256,7 +257,7 @@ def default_producer() -> Producer:
     global _default
     with _lock:
         if _default is None:
-            _default = Producer(load_settings())
+            _default = Producer(load_settings(strict=False))
         return _default
 
 
