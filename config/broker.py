@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu_redis
 
 from . import connections
@@ -49,3 +50,5 @@ class Transport(kombu_redis.Transport):
     """As `redis://`."""
 
     Channel = Channel
+    # Kombu raises it for a connection that was lost while it sent, and leaves it off its own list.
+    connection_errors = (*kombu_redis.Transport.connection_errors, OperationalError)

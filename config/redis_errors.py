@@ -21,7 +21,7 @@ WORKER_RIGHTS = (
 PRODUCER_RIGHTS = "~courier:* &courier:* +@read +@write +@pubsub +@scripting +@connection +time"
 """What the ACL user of an application that only hands jobs over needs."""
 
-_LOST_S = "check that it runs, and COURIER_REDIS_URL"
+_CHECK = "check COURIER_REDIS_URL, and that it runs there"
 _WAITS = "nothing is lost: it goes on by itself"
 
 
@@ -138,7 +138,7 @@ def _silence(error: Exception) -> str:
     causes: list[BaseException | None] = [error, error.__cause__, error.__context__]
     text = str(error)
     if isinstance(error, redis.TimeoutError):
-        return f"does not answer in time; {_LOST_S}"
+        return f"does not answer in time; {_CHECK}"
     if "max number of clients" in text:
         return f"answers with an error ({text}): raise its maxclients, or end some of its clients"
     if any(isinstance(each, ssl.SSLError) for each in causes) or "SSL" in text:
@@ -150,14 +150,14 @@ def _silence(error: Exception) -> str:
     if any(isinstance(each, socket.gaierror) for each in causes) or "Name or service" in text:
         return f"does not answer: its name is not known ({_reason(text)}); check COURIER_REDIS_URL"
     if isinstance(error, redis.InvalidResponse):
-        return f"is no Redis: its answer cannot be read; {_LOST_S}"
+        return f"is no Redis: its answer cannot be read; {_CHECK}"
     if isinstance(error, (redis.ConnectionError, OSError)):
-        return f"does not answer ({_reason(text)}); {_LOST_S}"
+        return f"does not answer ({_reason(text)}); {_CHECK}"
     return f"cannot be used ({type(error).__name__})"
 
 
 def _reason(text: str) -> str:
     """`Error 111 connecting to host:6379. Connection refused.` → `Connection refused`."""
-    text = re.sub(r"^Error -?\d+ (while writing to socket|connecting to \S+?)\. ?", "", text)
+    text = re.sub(r"^Error \S+ (while writing to socket|connecting to \S+)\. ", "", text)
     text = re.sub(r"^Error while reading from \S+ ?: ?", "", text).strip("() .")
     return text[:200] or "the connection was lost"

@@ -12,10 +12,12 @@ from functools import cache
 from typing import Any
 
 import redis
-from celery import bootsteps
+from celery import bootsteps, signals
+from kombu.utils.compat import detect_environment
 
-from ..config import load_settings, make_celery
+from ..config import SettingsError, load_settings, make_celery
 from ..config.connections import connect_patiently
+from ..config.network import network_faults
 from ..state.account import AccountHealth
 from ..state.keys import Keys
 from ..state.mailboxes import Mailboxes
@@ -23,17 +25,23 @@ from ..state.outcomes import Outcomes
 from .account_worker import LEASE_MARGIN_S, TICK_S, Courier
 from .chartmogul import ChartMogul
 from .notifier import CeleryNotifier
+from .trouble import RedisTrouble
 
 log = logging.getLogger(__name__)
 
 EVENTS_EVERY_S = 0.25
 EVENTS_AT_ONCE = 200
+WELL_AFTER_S = 3.0
+"""So long after the consumer has connected without an error, it counts as well."""
+POOLS = ("thread", "prefork", "solo")
+"""Modules of Celery's pools that work."""
 
 settings = load_settings()
+trouble = RedisTrouble(settings)
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
 app.conf.worker_consumer = "attribute_courier.worker.consumer:Intake"
-_post = CeleryNotifier(app)
+_notifier = CeleryNotifier(app)
 
 
 @cache
@@ -42,8 +50,8 @@ def _client() -> redis.Redis:
 
 
 @cache
-def courier_of(account: str) -> Courier:
-    """The courier of an account.
+def account_worker_of(account: str) -> Courier:
+    """The worker of an account.
 
     Raises:
         LookupError: no such account is configured here.
@@ -81,43 +89,69 @@ def courier_of(account: str) -> Courier:
             timeout_s=settings.timeout_s,
             with_associated_emails=settings.with_associated_emails,
         ),
-        post=_post,
+        post=_notifier,
     )
 
 
+class Checks(bootsteps.Step):
+    """Refuses to start, in words, where a worker could not work."""
+
+    def __init__(self, worker: Any, autoscale: Any = None, **options: Any) -> None:
+        pool = worker.pool_cls
+        name = getattr(pool, "__module__", str(pool)).rpartition(".")[2]
+        if name not in POOLS or detect_environment() != "default":
+            raise SystemExit(
+                "Error: a worker works with the pools threads (the default), prefork and solo, "
+                "and not with gevent or eventlet: start it without -P, or with one of these"
+            )
+        if autoscale:
+            raise SystemExit(
+                "Error: a worker does not work with --autoscale: its idle threads cost nothing, so "
+                "set their number by --concurrency or COURIER_CONCURRENCY"
+            )
+        try:
+            for account in settings.accounts:
+                settings.api_key(account)
+        except SettingsError as error:
+            raise SystemExit(f"Error: {error}") from None
+        if faults := network_faults():
+            raise SystemExit("\n".join(f"Error: {fault}" for fault in faults))
+        _notifier.hostname = worker.hostname
+
+
 class Ticker(bootsteps.StartStopStep):
-    """Runs each account's `tick` in a thread of its own, from the worker's start to its stop."""
+    """Runs the `tick` of all accounts in one thread, from the worker's start to its stop."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
         self._stopping = threading.Event()
 
     def start(self, worker: Any) -> None:
-        # A missing key stops the worker here, and not job by job.
-        couriers = {account: courier_of(account) for account in settings.accounts}
-        for account, courier in couriers.items():
-            name = f"ticker-{account}"
-            threading.Thread(
-                target=self._run, args=(account, courier), name=name, daemon=True
-            ).start()
+        threading.Thread(target=self._run, name="ticker", daemon=True).start()
 
     def stop(self, worker: Any) -> None:
         self._stopping.set()
 
-    def _run(self, account: str, courier: Courier) -> None:
+    def _run(self) -> None:
         wait_s = 0.0
         while not self._stopping.wait(wait_s):
-            try:
-                wait_s = courier.tick()
-            except redis.RedisError as error:
-                log.warning("Redis does not answer (%s); trying again", type(error).__name__)
-                wait_s = TICK_S
-            except Exception:
-                log.exception("the ticker met an unexpected error; trying again")
-                wait_s = TICK_S
+            wait_s = min(self._tick(account) for account in settings.accounts)
+
+    def _tick(self, account: str) -> float:
+        part = f"ticker of {account}"
+        try:
+            wait_s = account_worker_of(account).tick()
+        except redis.RedisError as error:
+            trouble.met(part, error)
+            return TICK_S
+        except Exception:
+            log.exception("account %s: the ticker met an unexpected error; trying again", account)
+            return TICK_S
+        trouble.over(part)
+        return wait_s
 
 
 class Reports(bootsteps.StartStopStep):
-    """Lends the worker's event dispatcher to the couriers while it is connected.
+    """Lends the worker's event dispatcher to the notifier while it is connected.
 
     Events go out together, a few times a second: Celery sends nearly each by itself, which would be
     a quarter of the worker's CPU time.
@@ -126,22 +160,46 @@ class Reports(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.events:Events",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
-        self._timer: Any = None
+        self._timers: list[Any] = []
 
     def start(self, consumer: Any) -> None:
         dispatcher = consumer.event_dispatcher
         dispatcher.buffer_limit = EVENTS_AT_ONCE
-        self._timer = consumer.hub.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush)
-        _post.dispatcher = dispatcher
+        self._timers = [
+            consumer.hub.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
+            consumer.hub.call_later(WELL_AFTER_S, trouble.over, "consumer"),
+        ]
+        _notifier.dispatcher = dispatcher
 
     def stop(self, consumer: Any) -> None:
-        _post.dispatcher = None
-        if self._timer is not None:
-            self._timer.cancel()
+        _notifier.dispatcher = None
+        for timer in self._timers:
+            timer.cancel()
         if consumer.event_dispatcher is not None:
             with suppress(*consumer.connection_errors):
                 consumer.event_dispatcher.flush()
 
 
-app.steps["worker"].add(Ticker)
+@signals.worker_process_init.connect
+def _report_from_a_child(**_: Any) -> None:
+    """In a process of the prefork pool: it has a dispatcher, and a clock, of its own."""
+    dispatcher = app.events.Dispatcher(
+        app.connection_for_write(),
+        hostname=_notifier.hostname,
+        buffer_group=["task"],
+        on_send_buffered=lambda: None,
+    )
+    dispatcher.buffer_limit = EVENTS_AT_ONCE
+    _notifier.dispatcher = dispatcher
+
+    def flush() -> None:
+        pause = threading.Event()
+        while not pause.wait(EVENTS_EVERY_S):
+            with suppress(*app.connection_for_write().connection_errors):
+                dispatcher.flush()
+
+    threading.Thread(target=flush, name="events", daemon=True).start()
+
+
+app.steps["worker"].update({Checks, Ticker})
 app.steps["consumer"].add(Reports)

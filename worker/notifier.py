@@ -20,6 +20,8 @@ class CeleryNotifier:
 
     def __init__(self, app: CourierCelery) -> None:
         self._app = app
+        self.hostname: str | None = None
+        """The worker's name."""
         self.dispatcher: Any = None
         """The worker's event dispatcher, while it is connected."""
 
