@@ -6,6 +6,9 @@ import sys
 
 import click
 
+from ..config import load_settings
+from ..config.network import check_for_work
+
 
 @click.command(
     "worker",
@@ -45,6 +48,7 @@ def command(concurrency: int | None, pool: str, name: str, loglevel: str) -> Non
     does not answer, or answers with errors, it says so and waits. Its exit code is not 0 when it
     ends by an error.
     """
+    check_for_work(load_settings())
     from celery.utils.nodenames import default_nodename, host_format
 
     from ..worker import app

@@ -60,6 +60,8 @@ def code_of(error: Exception) -> str:
         return "NOAUTH" if "required" in str(error) else "WRONGPASS"
     if not isinstance(error, (redis.ResponseError, WrongServerError)):
         return ""
+    if "ACL failure in script" in str(error):
+        return "NOPERM"
     _, _, inner = str(error).partition(": -")
     found = _WORD.match(inner) or _WORD.match(str(error))
     return found[0] if found else "ERR"
@@ -72,7 +74,7 @@ def text_of(error: Exception) -> str:
     if _WORD.match(inner):
         text = inner
     text = text.removeprefix(f"{code_of(error)} ")
-    return re.split(r",? script: |, on @user_script", text)[0].strip()
+    return re.split(r",? script: [0-9a-f]{40}|, on @user_script", text)[0].strip()
 
 
 def describe_redis_error(settings: Settings, error: Exception) -> str:

@@ -17,7 +17,7 @@ from kombu.utils.compat import detect_environment
 
 from ..config import SettingsError, load_settings, make_celery
 from ..config.connections import connect_patiently
-from ..config.network import network_faults
+from ..config.network import check_for_work
 from ..state.account import AccountHealth
 from ..state.keys import Keys
 from ..state.mailboxes import Mailboxes
@@ -110,12 +110,9 @@ class Checks(bootsteps.Step):
                 "set their number by --concurrency or COURIER_CONCURRENCY"
             )
         try:
-            for account in settings.accounts:
-                settings.api_key(account)
+            check_for_work(settings)
         except SettingsError as error:
             raise SystemExit(f"Error: {error}") from None
-        if faults := network_faults():
-            raise SystemExit("\n".join(f"Error: {fault}" for fault in faults))
         _notifier.hostname = worker.hostname
 
 
