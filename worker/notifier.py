@@ -8,7 +8,8 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK, CourierCelery
-from ..jobs.job import AttributeJob, describe
+from ..jobs.emails import describe
+from ..jobs.job import AttributeJob
 from ..jobs.outcome import Outcome
 
 log = logging.getLogger(__name__)
