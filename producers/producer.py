@@ -13,6 +13,7 @@ from datetime import datetime
 import redis
 
 from ..config import CourierCelery, Settings, load_settings
+from ..config.redis_errors import describe_redis_error
 from ..jobs.attributes import Attributes
 from ..jobs.build import build_job
 from ..jobs.emails import normalized_email
@@ -221,7 +222,7 @@ class Producer:
         try:
             yield Outcomes(self._inbox.redis, self._keys(account))
         except redis.RedisError as error:
-            raise NotReachable(self.settings.redis_is_silent(error)) from error
+            raise NotReachable(describe_redis_error(self.settings, error)) from error
 
     @property
     def celery(self) -> CourierCelery:
@@ -257,7 +258,7 @@ def default_producer() -> Producer:
     global _default
     with _lock:
         if _default is None:
-            _default = Producer(load_settings())
+            _default = Producer(load_settings(strict=False))
         return _default
 
 
