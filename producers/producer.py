@@ -17,13 +17,13 @@ from ..config.redis_errors import describe_redis_error
 from ..jobs.attributes import Attributes
 from ..jobs.build import build_job
 from ..jobs.emails import normalized_email
-from ..jobs.errors import FieldError, InvalidJob, NotReachable
+from ..jobs.errors import FieldError, IdempotencyConflict, InvalidJob, NotReachable
 from ..jobs.job import Lane
 from ..jobs.outcome import Outcome
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from .bulk import Batch, Bulk, BulkLoad, Item
-from .inbox import Entry, Inbox
+from .inbox import Inbox, entry_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +131,14 @@ class Producer:
             lane=lane,
             only_changed=only_changed,
         )
-        entry = Entry.of(job, keys)
-        answers_for_it = self._inbox.put(keys, job.lane, [entry]).get(0, job.job_id)
+        known = self._inbox.put(keys, job.lane, [entry_of(job)]).get(0)
+        if known is not None and known.conflict:
+            raise IdempotencyConflict(known.job_id)
+        job_id = known.job_id if known is not None else job.job_id
         return Receipt(
-            job_id=answers_for_it,
+            job_id=job_id,
             account=keys.account,
-            duplicate=answers_for_it != job.job_id,
+            duplicate=job_id != job.job_id,
             _producer=self,
         )
 

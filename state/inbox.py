@@ -8,7 +8,8 @@ from typing import Any
 
 import redis
 
-from ..jobs.job import Lane, mailbox_id_of
+from ..jobs.emails import mailbox_id_of
+from ..jobs.job import Lane
 from .keys import Keys, idempotency_hash
 from .scripts import Script
 

@@ -408,7 +408,7 @@ def _next(answer: Mapping[str, Any], asked_s: float) -> Next:
     return Claim(
         mailbox_id=answer["mailbox"],
         token=answer["token"],
-        email=jobs[0].fields["email"],
+        email=jobs[-1].fields["email"],  # as the newest job spells it
         now_us=int(answer["redis_us"]),
         account_us=int(answer["account_us"]),
         claimed_s=asked_s,

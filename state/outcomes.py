@@ -10,7 +10,8 @@ from typing import Any
 
 import redis
 
-from ..jobs.job import mailbox_id_of, time_of
+from ..jobs.emails import mailbox_id_of
+from ..jobs.job import time_of
 from ..jobs.outcome import STATUSES, Customer, Outcome, Status
 from .keys import Keys
 
@@ -142,6 +143,10 @@ class Outcomes:
                 after = entries[-1][0]
             else:
                 time.sleep(poll_s)
+
+    def waiting(self) -> int:
+        """How many jobs no worker has accepted yet."""
+        return int(self._client.hlen(self._keys.inbox))
 
     def now(self) -> datetime:
         """Redis's time."""
