@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,6 @@ from .mailboxes import Departure, pairs
 from .scripts import Call, transition
 
 if TYPE_CHECKING:
-    from ..worker.chartmogul import Departing
     from ..worker.verdicts import Verdict
 
 CIRCUIT_OPENS_AT = 10
@@ -127,7 +126,7 @@ class AccountHealth:
         self._resume = transition(client, "resume")
         self._fare = transition(client, "fare")
 
-    def departing(self, planned: Departure) -> Departing:
+    def departing(self, planned: Departure) -> Callable[[], AbstractContextManager[None]]:
         """For the sending of a request that was claimed: waits until it may leave."""
 
         @contextmanager

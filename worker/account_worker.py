@@ -16,9 +16,9 @@ from ..jobs.schema import email_of_wire, load_wire
 from ..state.account import AccountHealth
 from ..state.mailboxes import LEAD_S, Claim, Early, Lease, Mailboxes, Settlement
 from ..state.outcomes import Outcomes
-from .chartmogul import ChartMogul
+from .chartmogul import ChartMogul, NotSent
 from .settlement import Policy, settle, shown
-from .verdicts import Verdict, judge
+from .verdicts import Kind, Verdict, judge, judge_route
 
 log = logging.getLogger(__name__)
 
@@ -183,14 +183,18 @@ class Courier:
             # A repeated message, one that came too late, a paused account, or nothing to send.
             return "nothing to deliver", []
         custom = [value.attribute.as_dict() for value in claim.values]
+        with self._weather.departing(claim.departure)():
+            pass  # wait until it may leave
+        # As its lease does: a worker that stood still since, or whose Redis did, sends nothing.
+        ends_by_s = claim.departure.asked_s + self._policy.timeout_s
         answer = self._chartmogul.add_attributes(
-            claim.email,
-            custom,
-            departing=self._weather.departing(claim.departure),
-            # As its lease does: a worker that stood still since, or whose Redis did, sends nothing.
-            since_s=claim.departure.asked_s,
+            claim.email, custom, leave_by_s=ends_by_s, ends_by_s=ends_by_s
         )
+        if isinstance(answer, NotSent):
+            return "the lease ended", []
         verdict = judge(answer)
+        if verdict.kind is Kind.ROUTE:
+            verdict = judge_route(verdict, self._chartmogul.ping())
         reason = shown(verdict, claim)
         settlement = settle(verdict, claim, self._policy)
         paused, settled, leases = self._mailboxes.conclude(

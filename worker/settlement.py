@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -63,7 +63,7 @@ def settle(
             return _refused(verdict, claim)
         case Kind.SERVER:
             return _again(verdict, claim, policy, jitter)
-        case Kind.ACCOUNT | Kind.PACE:
+        case Kind.ACCOUNT | Kind.PACE | Kind.ROUTE:
             return _unharmed(verdict, claim)
 
 
@@ -73,11 +73,11 @@ def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
     for job in claim.jobs:
         mine = [value for value in claim.values if value.job_id == job.job_id]
         fields = _attempt(verdict, claim, job)
-        if _confirmed(mine, verdict.entries, policy.confirm):
+        if _confirmed(mine, verdict.shown, policy.confirm):
             results.append(_result(claim, job, "delivered", fields))
             seen.update(value.attribute.key for value in mine)
             continue
-        fields["message"] = "ChartMogul answered without showing the values"
+        fields["message"] = verdict.unproven
         tries, wait_s = _wait(
             job.unconfirmed, job.unconfirmed_until_us, claim.now_us, policy.unconfirmed_delays_s
         )
@@ -91,14 +91,16 @@ def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
     )
 
 
-def _confirmed(values: Sequence[Value], entries: Sequence[Any], confirm: Confirm) -> bool:
+def _confirmed(
+    values: Sequence[Value], shown: Sequence[Mapping[str, Any]], confirm: Confirm
+) -> bool:
     match confirm:
         case "status":
             return True
         case "match":
-            return bool(entries)
+            return bool(shown)
         case "echo":
-            return all(any(shows(entry, value.attribute) for entry in entries) for value in values)
+            return all(any(shows(custom, value.attribute) for custom in shown) for value in values)
 
 
 def _wait_for_customer(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:

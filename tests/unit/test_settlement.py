@@ -75,7 +75,8 @@ def customer(**custom: Any) -> dict[str, Any]:
 
 
 def taken(*entries: Any) -> Verdict:
-    return Verdict(kind=Kind.TAKEN, http_status=200, entries=entries)
+    shown = tuple(entry["attributes"]["custom"] for entry in entries)
+    return Verdict(kind=Kind.TAKEN, http_status=200, entries=entries, shown=shown)
 
 
 UNMATCHED = Verdict(kind=Kind.UNMATCHED, http_status=404, message="none found")
