@@ -9,6 +9,7 @@ import redis
 
 from ..config import Settings, load_settings
 from ..config.connections import connect_briefly
+from ..config.redis_errors import describe_redis_error
 from ..jobs.errors import NotReachable
 from ..state.account import AccountHealth
 from ..state.keys import Keys
@@ -31,7 +32,7 @@ def reaching_redis(settings: Settings) -> Iterator[redis.Redis]:
     try:
         yield connect_briefly(settings)
     except redis.RedisError as error:
-        raise NotReachable(settings.redis_is_silent(error)) from error
+        raise NotReachable(describe_redis_error(settings, error)) from error
 
 
 @contextmanager

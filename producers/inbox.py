@@ -1,30 +1,24 @@
-"""The inbox in Redis, where jobs wait for a worker, and the message that wakes one up."""
+"""The inbox in Redis, where jobs wait for a worker."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
 import redis
-from kombu.exceptions import OperationalError
 
 from ..config import CourierCelery, Settings, make_celery
-from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK
-from ..config.connections import connect_briefly
+from ..config.connections import connect_briefly, until
+from ..config.redis_errors import describe_redis_error
 from ..jobs.errors import NotEnqueued
 from ..jobs.job import AttributeJob, Lane
 from ..jobs.schema import dump_wire
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from ..state.scripts import PACKAGE, load_script
-
-log = logging.getLogger(__name__)
-
-_TRANSPORT = f"{__package__}.transport:Transport"
-"""By its name, since kombu's part of it is imported when a message is sent, and not before."""
+from .wakeup import WakeUp
 
 
 class Entry(NamedTuple):
@@ -52,6 +46,7 @@ class Inbox:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._enqueue = load_script(self.redis, PACKAGE, "enqueue.lua")
+        self._wakeup = WakeUp(settings, self.redis)
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -59,11 +54,7 @@ class Inbox:
 
     @cached_property
     def celery(self) -> CourierCelery:
-        app = make_celery(self._settings, socket_timeout_s=self._settings.enqueue_timeout_s / 4)
-        # Kombu would go on connecting for seconds; a job is found without its message, too.
-        app.conf.broker_transport_options |= {"max_retries": 0}
-        app.conf.broker_transport = _TRANSPORT
-        return app
+        return make_celery(self._settings)
 
     def put(self, keys: Keys, lane: Lane, entries: Iterable[Entry]) -> dict[int, str]:
         """Put jobs into the inbox, in one step, and tell a worker, unless one was told already.
@@ -81,11 +72,12 @@ class Inbox:
         for entry in entries:
             args += entry
         try:
-            to_tell, *known = self._enqueue(keys=[keys.prefix], args=args)
+            with until(deadline):
+                to_tell, *known = self._enqueue(keys=[keys.prefix], args=args)
         except redis.RedisError as error:
-            raise NotEnqueued(self._settings.redis_is_silent(error)) from error
-        if to_tell and time.monotonic() < deadline:
-            self._tell(keys.account)
+            raise NotEnqueued(describe_redis_error(self._settings, error)) from error
+        if to_tell:
+            self._wakeup.send(keys.account, deadline_s=deadline)
         return dict(zip(known[::2], known[1::2], strict=True))
 
     def waiting(self, keys: Keys) -> int:
@@ -97,24 +89,10 @@ class Inbox:
         try:
             return Outcomes(self.redis, keys).waiting()
         except redis.RedisError as error:
-            raise NotEnqueued(self._settings.redis_is_silent(error)) from error
+            raise NotEnqueued(describe_redis_error(self._settings, error)) from error
 
     def close(self) -> None:
         """Close the connections. New ones are opened when they are needed."""
         self.redis.close()
         self.celery.close()
         del self.celery
-
-    def _tell(self, account: str) -> None:
-        """Send a message. If that fails, a worker finds the jobs all the same."""
-        try:
-            self.celery.send_task(
-                ACCEPT_TASK,
-                [account],
-                argsrepr=ACCEPT_SHOWN,
-                kwargsrepr="",
-                ignore_result=True,
-                retry=False,
-            )
-        except (OperationalError, redis.RedisError, OSError) as error:
-            log.warning("no message sent to the workers (%s)", type(error).__name__)
