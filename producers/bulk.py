@@ -13,8 +13,9 @@ from ..jobs.build import build_job
 from ..jobs.errors import FieldError, InvalidJob, NotEnqueued, shown_field
 from ..jobs.job import EPOCH, Lane
 from ..jobs.plain import kind
+from ..state.inbox import Entry
 from ..state.keys import Keys
-from .inbox import Entry, Inbox, entry_of
+from .inbox import Inbox, entry_of
 
 Item = tuple[str, Attributes] | Mapping[str, Any]
 """A job for `add_many`: email and attributes, or a mapping.
