@@ -36,16 +36,19 @@ def reaching_redis(settings: Settings) -> Iterator[redis.Redis]:
 
 
 @contextmanager
-def weathers(account: str | None) -> Iterator[list[AccountHealth]]:
-    """How the account fares, or all of them."""
+def healths(account: str | None) -> Iterator[list[AccountHealth]]:
+    """The account asked for, or all of them."""
     settings = load_settings()
     with reaching_redis(settings) as client:
-        yield [
-            AccountHealth(
-                client,
-                Keys(name),
-                rate_limit=settings.rate_limit,
-                probe_delays_s=settings.probe_delays_s,
-            )
-            for name in accounts_of(settings, account)
-        ]
+        yield [health_of(client, settings, name) for name in accounts_of(settings, account)]
+
+
+def health_of(client: redis.Redis, settings: Settings, account: str) -> AccountHealth:
+    """The account's state as a whole."""
+    return AccountHealth(
+        client,
+        Keys(account),
+        rate_limit=settings.rate_limit,
+        max_parallel=settings.max_parallel,
+        probe_delays_s=settings.probe_delays_s,
+    )

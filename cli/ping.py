@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 
 import click
-import redis
 
 from ..config import Settings, load_settings
 from ..config.connections import connect_briefly
 from ..config.network import network_faults
-from ..config.redis_errors import describe_redis_error
+from ..config.redis_errors import RedisError, describe_redis_error
 from ..state import health
 from .main import EXIT_NOT_DELIVERED, EXIT_UNREACHABLE, EXIT_USAGE
 from .output import Format, format_option, show
@@ -49,7 +48,7 @@ def _redis(settings: Settings) -> list[tuple[str, int, str]]:
     try:
         found = health.faults(client, settings.accounts)
         version = health.version(client)
-    except redis.RedisError as error:
+    except RedisError as error:
         said = describe_redis_error(settings, error).removeprefix(
             f"Redis at {settings.redis_address} "
         )

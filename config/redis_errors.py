@@ -13,6 +13,9 @@ import redis
 
 from .settings import Settings
 
+RedisError = redis.RedisError
+"""For rooms that do not import redis."""
+
 WORKER_RIGHTS = (
     "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection "
     "+time +info"

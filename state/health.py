@@ -10,17 +10,23 @@ TYPES = {
     "inbox": "hash",
     "inbox:live": "zset",
     "inbox:bulk": "zset",
+    "inbox:taken": "zset",
+    "arrivals": "string",
     "due:live": "zset",
     "due:bulk": "zset",
-    "inflight": "zset",
-    "leases": "hash",
-    "types": "hash",
-    "outcomes": "zset",
-    "throttle": "hash",
-    "sent": "list",
+    "due:failing": "zset",
+    "later": "zset",
+    "leases": "zset",
+    "leases:failing": "zset",
+    "waiting": "zset",
+    "ledger": "zset",
+    "clock": "hash",
+    "pace": "hash",
     "circuit": "hash",
     "pause": "hash",
     "probes": "string",
+    "types": "hash",
+    "outcomes": "stream",
 }
 """The type of each key that an account has once, by the key's name behind the prefix."""
 QUEUES = ("courier:celery:accept", "courier:celery:deliver")
@@ -54,7 +60,7 @@ def faults(client: redis.Redis, accounts: tuple[str, ...]) -> list[str]:
             "set noeviction"
         )
     expected = {
-        Keys(account).prefix + name: kind for account in accounts for name, kind in TYPES.items()
+        Keys(account).of(name): kind for account in accounts for name, kind in TYPES.items()
     } | dict.fromkeys(QUEUES, "list")
     with client.pipeline(transaction=False) as pipeline:
         for key in expected:

@@ -11,20 +11,16 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-import redis
 from celery import bootsteps, signals
 from kombu.utils.compat import detect_environment
 
 from ..config import SettingsError, load_settings, make_celery
-from ..config.connections import connect_patiently
+from ..config.connections import Client, connect_patiently
 from ..config.network import check_for_work
-from ..state.account import AccountHealth
-from ..state.keys import Keys
-from ..state.mailboxes import Mailboxes
-from ..state.outcomes import Outcomes
-from .account_worker import LEASE_MARGIN_S, TICK_S, Courier
-from .chartmogul import ChartMogul
-from .notifier import CeleryNotifier
+from ..config.redis_errors import RedisError
+from .account_worker import TICK_S, AccountWorker
+from .notifier import Notifier
+from .ticker import Ticker
 from .trouble import RedisTrouble
 
 log = logging.getLogger(__name__)
@@ -41,16 +37,17 @@ trouble = RedisTrouble(settings)
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
 app.conf.worker_consumer = "attribute_courier.worker.consumer:Intake"
-_notifier = CeleryNotifier(app)
+stopping = threading.Event()
+_notifier = Notifier(app)
 
 
 @cache
-def _client() -> redis.Redis:
+def _client() -> Client:
     return connect_patiently(settings)
 
 
 @cache
-def account_worker_of(account: str) -> Courier:
+def account_worker_of(account: str) -> AccountWorker:
     """The worker of an account.
 
     Raises:
@@ -62,35 +59,7 @@ def account_worker_of(account: str) -> Courier:
             f"no account of this name is configured here; COURIER_ACCOUNTS names "
             f"{', '.join(settings.accounts)}"
         )
-    keys = Keys(account)
-    return Courier(
-        account,
-        settings,
-        mailboxes=Mailboxes(
-            _client(),
-            keys,
-            # Longer than a request (promise 3), and than a lost one can still act after it.
-            lease_s=2 * settings.timeout_s + LEASE_MARGIN_S,
-            retention_s=settings.retention_s,
-            rate_limit=settings.rate_limit,
-            bulk_share=settings.bulk_share,
-            strict_types=settings.strict_types,
-        ),
-        outcomes=Outcomes(_client(), keys),
-        weather=AccountHealth(
-            _client(),
-            keys,
-            rate_limit=settings.rate_limit,
-            probe_delays_s=settings.probe_delays_s,
-        ),
-        chartmogul=ChartMogul(
-            settings.api_url,
-            settings.api_key(account),
-            timeout_s=settings.timeout_s,
-            with_associated_emails=settings.with_associated_emails,
-        ),
-        post=_notifier,
-    )
+    return AccountWorker(account, settings, client=_client(), notifier=_notifier)
 
 
 class Checks(bootsteps.Step):
@@ -106,7 +75,7 @@ class Checks(bootsteps.Step):
             )
         if autoscale:
             raise SystemExit(
-                "Error: a worker does not work with --autoscale: its idle threads cost nothing, so "
+                "Error: a worker does not work with --autoscale. Its idle threads cost nothing: "
                 "set their number by --concurrency or COURIER_CONCURRENCY"
             )
         try:
@@ -116,35 +85,33 @@ class Checks(bootsteps.Step):
         _notifier.hostname = worker.hostname
 
 
-class Ticker(bootsteps.StartStopStep):
-    """Runs the `tick` of all accounts in one thread, from the worker's start to its stop."""
+class Ticking(bootsteps.StartStopStep):
+    """Runs the ticker in a thread of its own, from the worker's start to its stop."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
-        self._stopping = threading.Event()
+        """Nothing: Celery passes what a step may need."""
 
     def start(self, worker: Any) -> None:
-        threading.Thread(target=self._run, name="ticker", daemon=True).start()
+        ticker = Ticker(_client(), {name: account_worker_of(name) for name in settings.accounts})
+        for run in (lambda: _tick(ticker), lambda: ticker.repair_until(stopping)):
+            threading.Thread(target=run, name="ticker", daemon=True).start()
 
     def stop(self, worker: Any) -> None:
-        self._stopping.set()
+        stopping.set()
 
-    def _run(self) -> None:
-        wait_s = 0.0
-        while not self._stopping.wait(wait_s):
-            wait_s = min(self._tick(account) for account in settings.accounts)
 
-    def _tick(self, account: str) -> float:
-        part = f"ticker of {account}"
+def _tick(ticker: Ticker) -> None:
+    wait_s = 0.0
+    while not stopping.wait(wait_s):
+        wait_s = TICK_S
         try:
-            wait_s = account_worker_of(account).tick()
-        except redis.RedisError as error:
-            trouble.met(part, error)
-            return TICK_S
+            wait_s = ticker.tick()
+        except RedisError as error:
+            trouble.met("ticker", error)
         except Exception:
-            log.exception("account %s: the ticker met an unexpected error; trying again", account)
-            return TICK_S
-        trouble.over(part)
-        return wait_s
+            log.exception("the ticker met an unexpected error; trying again")
+        else:
+            trouble.over("ticker")
 
 
 class Reports(bootsteps.StartStopStep):
@@ -198,5 +165,5 @@ def _report_from_a_child(**_: Any) -> None:
     threading.Thread(target=flush, name="events", daemon=True).start()
 
 
-app.steps["worker"].update({Checks, Ticker})
+app.steps["worker"].update({Checks, Ticking})
 app.steps["consumer"].add(Reports)
