@@ -16,13 +16,21 @@ from .settings import Settings
 RedisError = redis.RedisError
 """For rooms that do not import redis."""
 
-WORKER_RIGHTS = (
-    "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection "
-    "+time +info"
+PRODUCER_RIGHTS = (
+    "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection +time"
 )
-"""What a worker's ACL user needs, and the `courier` command's, as `ACL SETUSER` takes it."""
-PRODUCER_RIGHTS = "~courier:* &courier:* +@read +@write +@pubsub +@scripting +@connection +time"
-"""What the ACL user of an application that only hands jobs over needs."""
+"""What the ACL user of an application needs, as `ACL SETUSER` takes it."""
+
+
+def worker_rights(db: int = 0) -> str:
+    """What the ACL user of a worker, of Flower and of the `courier` command needs.
+
+    The two long channels are patterns, which Redis allows only where they are listed letter by
+    letter; they hold the number of the database.
+    """
+    channels = f"&courier:celery:/{db}.celery.pidbox &courier:celery:/{db}.celeryev/*"
+    return f"{PRODUCER_RIGHTS.replace('+@read', f'{channels} +@read')} +info"
+
 
 _CHECK = "check COURIER_REDIS_URL, and that it runs there"
 _WAITS = "nothing is lost: it goes on by itself"
@@ -85,11 +93,11 @@ def describe_redis_error(settings: Settings, error: Exception) -> str:
 
     No password is in it.
     """
-    return f"Redis at {settings.redis_address} {_what(error)}"
+    return f"Redis at {settings.redis_address} {_what(error, settings)}"
 
 
-def _what(error: Exception) -> str:
-    code = code_of(error)
+def _what(error: Exception, settings: Settings) -> str:
+    code, worker = code_of(error), worker_rights(settings.redis.db)
     if not code:
         return _silence(error)
     answer = f"{code} {text_of(error)}" if code != "ERR" else text_of(error)
@@ -110,8 +118,8 @@ def _what(error: Exception) -> str:
         case "NOPERM":
             return (
                 f"refuses a command, key or channel ({answer}): give the user of "
-                f"COURIER_REDIS_URL the rights. A worker needs {WORKER_RIGHTS} - a producer "
-                f"{PRODUCER_RIGHTS}"
+                f"COURIER_REDIS_URL the rights. A worker needs: {worker} - "
+                f"a producer: {PRODUCER_RIGHTS}"
             )
         case "WRONGTYPE":
             return (

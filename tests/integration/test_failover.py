@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from attribute_courier.config import Secret, load_settings
-from attribute_courier.config.redis_errors import PRODUCER_RIGHTS, WORKER_RIGHTS
+from attribute_courier.config.redis_errors import PRODUCER_RIGHTS, worker_rights
 from attribute_courier.jobs.errors import NotEnqueued
 from attribute_courier.producers import Producer, Receipt
 from attribute_courier.sandbox import EmbeddedRedis
@@ -167,12 +167,24 @@ def test_a_primary_that_is_killed_and_away_for_long(courier: Courier) -> None:
     trouble.goes_on()
 
 
-def test_a_full_redis(courier: Courier) -> None:
+def test_a_full_redis_with_requests_in_flight(courier: Courier) -> None:
     trouble = Trouble(courier)
+    courier.stand_in.configure(latency_s=1)
+    for _ in range(10):
+        trouble.ask()
+    wait_until(lambda: len(courier.posts()) > 5, what="requests are in flight")
     courier.client.config_set("maxmemory", "1")
     trouble.is_refused("is out of memory", "maxmemory", "noeviction")
     trouble.is_said("is out of memory", "maxmemory")
+    asked = len(courier.posts())
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() - begin > 3)
+    assert len(courier.posts()) <= asked + 1, "no storm"
+    courier.stand_in.configure(latency_s=0)
     courier.client.config_set("maxmemory", "0")
+    # What was in flight is sent again once its leases have ended.
+    outcomes = courier.wait(*trouble.receipts, timeout_s=20)
+    assert {outcome.status for outcome in outcomes} == {"delivered"}
     trouble.goes_on()
 
 
@@ -235,36 +247,36 @@ class TestRights:
     """Of the ACL user in COURIER_REDIS_URL."""
 
     @pytest.fixture
-    def url_of(self, courier: Courier) -> Callable[[str], str]:
-        def url(rights: str) -> str:
+    def url_of(self, courier: Courier) -> Callable[..., str]:
+        def url(rights: str, user: str = "ada") -> str:
             courier.client.execute_command(
-                "ACL", "SETUSER", "ada", "reset", "on", ">s3cr3t", *rights.split()
+                "ACL", "SETUSER", user, "reset", "on", ">s3cr3t", *rights.split()
             )
             place = courier.server.url.removeprefix("redis://").rpartition("@")[2]
-            return f"redis://ada:s3cr3t@{place}"
+            return f"redis://{user}:s3cr3t@{place}"
 
         return url
 
     def test_those_that_are_named_are_enough(
-        self, courier: Courier, url_of: Callable[[str], str]
+        self, courier: Courier, url_of: Callable[..., str]
     ) -> None:
-        courier.start_worker(COURIER_REDIS_URL=url_of(WORKER_RIGHTS))
-        producer = producer_at(url_of(PRODUCER_RIGHTS).replace("ada", "ada"))
-        url_of(WORKER_RIGHTS)
-        receipt = producer.add_attributes("0@load.example", {"n": 1})
-        assert courier.wait(receipt)[0].status == "delivered"
+        courier.start_worker(COURIER_REDIS_URL=url_of(worker_rights()))
+        producer = producer_at(url_of(PRODUCER_RIGHTS, "grace"))
+        receipt = producer.add_attributes("0@load.example", {"n": 1}, idempotency_key="x")
+        assert receipt.wait(20).status == "delivered"
+        assert producer.outcomes("0@load.example")
         assert "NOPERM" not in courier.log()
 
     def test_a_worker_without_channels_says_what_it_lacks_and_goes_on_when_it_has_it(
-        self, courier: Courier, url_of: Callable[[str], str]
+        self, courier: Courier, url_of: Callable[..., str]
     ) -> None:
-        rights = WORKER_RIGHTS.replace("&courier:*", "resetchannels")
+        rights = " ".join(each for each in worker_rights().split() if not each.startswith("&"))
         worker = courier.start_worker(COURIER_REDIS_URL=url_of(rights))
         wait_until(lambda: "NOPERM" in courier.log(), what="the worker says what it lacks")
-        assert WORKER_RIGHTS in courier.log()
+        assert worker_rights() in courier.log()
         assert "channel" in courier.log()
         assert "s3cr3t" not in courier.log()
-        url_of(WORKER_RIGHTS)
+        url_of(worker_rights())
         receipt = courier.producer.add_attributes("0@load.example", {"n": 1})
         assert courier.wait(receipt)[0].status == "delivered"
         wait_until(lambda: "well again" in courier.log(), what="that it is over is said")
@@ -272,7 +284,7 @@ class TestRights:
         assert courier.log().count("NOPERM") == 1
 
     def test_a_producer_is_told_what_it_lacks(
-        self, courier: Courier, url_of: Callable[[str], str]
+        self, courier: Courier, url_of: Callable[..., str]
     ) -> None:
         producer = producer_at(url_of(PRODUCER_RIGHTS.replace("+time", "-time")))
         with pytest.raises(NotEnqueued) as caught:
