@@ -85,7 +85,9 @@ def text_of(error: Exception) -> str:
     if _WORD.match(inner):
         text = inner
     text = text.removeprefix(f"{code_of(error)} ")
-    return re.split(r",? script: [0-9a-f]{40}|, on @user_script", text)[0].strip()
+    return re.split(r",? script: (?:[0-9a-f]{40}|on @user_script)|, on @user_script", text)[
+        0
+    ].strip()
 
 
 def describe_redis_error(settings: Settings, error: Exception) -> str:
