@@ -70,7 +70,7 @@ def test_a_pool_that_works(courier: Courier, started: Any, pool: str, command: s
         courier_worker = [sys.executable, "-m", "attribute_courier.cli", "worker"]
         worker = started(*courier_worker, "--pool", pool, *concurrency)
     else:
-        worker = started(*CELERY, "-P", pool, *concurrency)
+        worker = started(*CELERY, "-l", "info", "-P", pool, *concurrency)
     deliver_some(courier)
     assert "Traceback" not in courier.log()
     worker.stop(grace_s=20)
@@ -83,7 +83,7 @@ def test_in_processes_too_flower_sees_the_jobs(courier: Courier, started: Any) -
     with app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"task-succeeded": seen.append})
         with receiver.consumer_context():
-            started(*CELERY, "-P", "prefork", "-c", "2", "-n", "courier@here")
+            started(*CELERY, "-l", "info", "-P", "prefork", "-c", "2", "-n", "courier@here")
             receipt = courier.producer.add_attributes("0@load.example", {"n": 1})
             courier.wait(receipt)
 
