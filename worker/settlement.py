@@ -21,7 +21,11 @@ from .verdicts import Kind, Verdict
 BACKOFF_BASE_S = 1
 BACKOFF_CAP_S = 600
 LONGEST_BREAK_S = 3 * BACKOFF_CAP_S
-"""A run of failures has no longer break between two attempts, or it is no run."""
+"""Failures further apart than this start a new run: the worker was paused or stopped in between."""
+SPLIT_AFTER = 2
+"""Failures of the server in a row after which a request for several jobs is halved: one may be the culprit."""
+MANY_JOBS = 256
+"""A batch that has grown to this is no limit any more."""
 MAX_SHOWN = 300
 """Characters of a message, or of a customer's id, that an outcome keeps."""
 
@@ -88,7 +92,13 @@ def _taken(verdict: Verdict, claim: Claim, policy: Policy) -> Settlement:
         taken=_keys(claim),
         seen=frozenset(seen),
         retry_s=min(delays, default=0),
+        batch=_grown(claim.batch),
     )
+
+
+def _grown(batch: int) -> int:
+    """After a request that went well, the next one may carry twice as many jobs."""
+    return 0 if 2 * batch >= MANY_JOBS else 2 * batch
 
 
 def _confirmed(values: Sequence[Value], entries: Sequence[Any], confirm: Confirm) -> bool:
@@ -111,7 +121,12 @@ def _wait_for_customer(verdict: Verdict, claim: Claim, policy: Policy) -> Settle
         )
         results.append(_waiting(claim, job, "unmatched", fields, tries, wait_s))
         delays += [wait_s] if wait_s is not None else []
-    return Settlement(jobs=tuple(results), retry_s=min(delays, default=0))
+    return Settlement(
+        jobs=tuple(results),
+        retry_s=min(delays, default=0),
+        batch=_grown(claim.batch),
+        waits=bool(delays),
+    )
 
 
 def _wait(
@@ -144,14 +159,19 @@ def _waiting(
 
 
 def _refused(verdict: Verdict, claim: Claim) -> Settlement:
-    alone = len(claim.jobs) > 1
-    status: Status = "pending" if alone else "refused"
+    """ChartMogul refuses the content: of several jobs, half are tried next, until one is alone."""
+    several = len(claim.jobs) > 1
+    status: Status = "pending" if several else "refused"
     return Settlement(
         jobs=tuple(
             _result(claim, job, status, _attempt(verdict, claim, job)) for job in claim.jobs
         ),
-        alone=alone,
+        batch=_half(claim) if several else 0,
     )
+
+
+def _half(claim: Claim) -> int:
+    return (len(claim.jobs) + 1) // 2
 
 
 def _again(
@@ -164,19 +184,24 @@ def _again(
     if verdict.retry_after_s is not None:
         delay_s = max(delay_s, verdict.retry_after_s)
     results = []
+    several = len(claim.jobs) > 1
+    # A culprit that was found lets the other jobs of its email go first, and without it.
+    failed_alone = not several and (claim.batch > 0 or claim.jobs[0].failed_alone)
     for job in claim.jobs:
         since_us = job.failing_since_us or claim.now_us
         if job.sent_us and claim.now_us - job.sent_us > LONGEST_BREAK_S * 1_000_000:
             since_us = claim.now_us  # paused or stopped meanwhile: that is no failing
         fields = _attempt(verdict, claim, job) | {"failing_since": since_us}
         given_up = (claim.now_us - since_us) / 1e6 >= policy.give_up_after_s
-        results.append(_result(claim, job, "failed" if given_up else "pending", fields))
+        status: Status = "failed" if given_up else "pending"
+        results.append(_result(claim, job, status, fields, failed_alone=failed_alone))
     return Settlement(
         jobs=tuple(results),
         taken=_keys(claim) if verdict.may_still_act else frozenset(),
         retry_s=delay_s,
         rest_s=delay_s,
         failures=claim.failures + 1,
+        batch=_half(claim) if several and claim.failures + 1 >= SPLIT_AFTER else claim.batch,
     )
 
 
@@ -185,19 +210,30 @@ def _keys(claim: Claim) -> frozenset[str]:
 
 
 def _unharmed(verdict: Verdict, claim: Claim) -> Settlement:
-    # The account as a whole is held or paused (see `weather`), so the job is due as before.
+    # The account as a whole is held or paused, so the job is due as before.
     return Settlement(
-        jobs=tuple(_result(claim, job, "pending", _note(verdict, claim)) for job in claim.jobs),
+        jobs=tuple(
+            _result(
+                claim, job, "pending", _note(verdict, claim), failed_alone=job.failed_alone
+            )
+            for job in claim.jobs
+        ),
         failures=claim.failures,
+        batch=claim.batch,
     )
 
 
 def _result(
-    claim: Claim, job: PendingJob, status: Status, fields: dict[str, str | int]
+    claim: Claim,
+    job: PendingJob,
+    status: Status,
+    fields: dict[str, str | int],
+    *,
+    failed_alone: bool = False,
 ) -> JobResult:
     if status in REPLAYABLE:
         fields = fields | _document(claim, job)
-    return JobResult(job_id=job.job_id, status=status, fields=fields)
+    return JobResult(job_id=job.job_id, status=status, fields=fields, failed_alone=failed_alone)
 
 
 def _document(claim: Claim, job: PendingJob) -> dict[str, str | int]:
