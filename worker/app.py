@@ -14,7 +14,8 @@ from typing import Any
 import redis
 from celery import bootsteps
 
-from ..config import load_settings, make_celery
+from ..config import load_settings
+from ..config.celery import make_celery
 from ..config.connections import connect_patiently
 from ..config.redis_errors import describe_redis_error
 from .account_worker import TICK_S, AccountWorker
