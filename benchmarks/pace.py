@@ -66,7 +66,11 @@ class Result:
     def name(self) -> str:
         workers = getattr(self.way, "workers", 1)
         name = title(self.way)
-        return name if isinstance(self.way, CourierWay) or workers == 1 else f"{name}, {workers} workers"
+        return (
+            name
+            if isinstance(self.way, CourierWay) or workers == 1
+            else f"{name}, {workers} workers"
+        )
 
 
 def run(way: Way, load: Load) -> Result:

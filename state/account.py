@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -136,11 +136,20 @@ class AccountHealth:
         max_parallel: int = 20,
         probe_delays_s: tuple[float, ...] = (60.0,),
     ) -> None:
+        self._client: Any = client  # redis-py's types allow for bytes at every turn
         self._keys = keys
         self._rate_limit = rate_limit
         self._max_parallel = max_parallel
         self._probe_delays_us = [round(delay_s * 1e6) for delay_s in probe_delays_s]
-        self._look, self._probe, self._pause, self._resume, self._step, self._status, self._replay = (
+        (
+            self._look,
+            self._probe,
+            self._pause,
+            self._resume,
+            self._step,
+            self._status,
+            self._replay,
+        ) = (
             Script(client, keys.prefix, name)
             for name in ("look", "probe", "pause", "resume", "step", "status", "replay")
         )
@@ -181,6 +190,11 @@ class AccountHealth:
         False when it did not end failed, unmatched, unconfirmed or refused, or is known no more.
         """
         return bool(self._replay(job=job_id, statuses=REPLAYABLE))
+
+    def types(self, keys: Sequence[str]) -> dict[str, str]:
+        """Of each attribute key that was sent from here before, the type that was used first."""
+        types = self._client.hmget(self._keys.of("types"), keys) if keys else []
+        return {key: type_ for key, type_ in zip(keys, types, strict=True) if type_ is not None}
 
     def note_step(self, step_s: float) -> bool:
         """Note a step of Redis's clock for `status`. False when another worker has noted it."""

@@ -26,7 +26,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ..config.secret import Secret
-from ..jobs.job import redacted_email
+from ..jobs.emails import redacted_email
 from ..state.mailboxes import AccountNews, Claim, Idle, Mailboxes, Next, Settlement, Wait
 from ..state.outcomes import Outcomes
 from .acceptance import Acceptance

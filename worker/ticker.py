@@ -51,7 +51,10 @@ class Ticker:
         for account, worker in self._workers.items():
             if worker.health.note_step(step_s):
                 log.warning(
-                    "account %s: Redis's clock stepped %s by %.1f s", account, direction, abs(step_s)
+                    "account %s: Redis's clock stepped %s by %.1f s",
+                    account,
+                    direction,
+                    abs(step_s),
                 )
 
     def repair_until(self, stopping: threading.Event) -> None:

@@ -33,7 +33,7 @@ end
 -- All that is in a mailbox. A value whose job is missing belongs to nobody: its key is in `damaged`.
 local function read_mailbox(mailbox)
   local box = { values = {}, jobs = {}, state = {}, damaged = {} }
-  local fields = redis.call('HGETALL', key('mailbox:' .. mailbox))
+  local fields, names = redis.call('HGETALL', key('mailbox:' .. mailbox)), {}
   for i = 1, #fields, 2 do
     local name, content = fields[i], fields[i + 1]
     local mark = string.sub(name, 1, 1)
@@ -44,10 +44,11 @@ local function read_mailbox(mailbox)
     else
       local number = string.match(content, '^%d+') or ''
       box.values[name] = { number = number, payload = string.sub(content, #number + 1) }
+      names[#names + 1] = name
     end
   end
-  for name, value in pairs(box.values) do
-    local job = box.jobs[value.number]
+  for _, name in ipairs(names) do
+    local job = box.jobs[box.values[name].number]
     if job then
       job.keys[#job.keys + 1] = name
     else

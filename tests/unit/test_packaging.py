@@ -51,7 +51,9 @@ def test_a_lock_pins_every_requirement_and_has_its_hashes() -> None:
 def test_a_lock_names_no_index_address_or_path() -> None:
     for name in LOCKS:
         text = (ROOT / name).read_text("utf-8")
-        assert not re.findall(r"https?:|index|find-links|trusted-host|file:| @ |[~/]\w+", text), name
+        assert not re.findall(r"https?:|index|find-links|trusted-host|file:| @ |[~/]\w+", text), (
+            name
+        )
 
 
 def test_both_locks_come_from_one_resolution() -> None:
