@@ -268,41 +268,61 @@ def default_producer() -> Producer:
         return _default
 
 
-def _shared(method: Callable[Concatenate[Producer, P], T]) -> Callable[P, T]:
-    """A function that calls the method of the default producer.
+def _shared(
+    method: Callable[Concatenate[Producer, P], T],
+) -> Callable[[Callable[[], None]], Callable[P, T]]:
+    """Makes of a named, empty function one that calls the method of the default producer.
 
     It has the method's parameters and documentation, which so stand once.
     """
 
-    @wraps(method)
-    def function(*args: P.args, **options: P.kwargs) -> T:
-        return method(default_producer(), *args, **options)
+    def decorate(named: Callable[[], None]) -> Callable[P, T]:
+        @wraps(method)
+        def function(*args: P.args, **options: P.kwargs) -> T:
+            return method(default_producer(), *args, **options)
 
-    whole = signature(method)
-    parameters = list(whole.parameters.values())[1:]  # without `self`
-    _describe(function, method.__name__, whole.replace(parameters=parameters), method.__doc__)
-    return function
+        whole = signature(method)
+        parameters = list(whole.parameters.values())[1:]  # without `self`
+        _describe(function, named, whole.replace(parameters=parameters), method.__doc__)
+        return function
 
-
-def _in_a_thread(blocking: Callable[P, T], name: str) -> Callable[P, Coroutine[Any, Any, T]]:
-    """A function that calls another one without blocking the event loop."""
-
-    @wraps(blocking)
-    async def function(*args: P.args, **options: P.kwargs) -> T:
-        return await asyncio.to_thread(blocking, *args, **options)
-
-    doc = f"`{blocking.__name__}`, without blocking the event loop.\n\n{blocking.__doc__}"
-    _describe(function, name, signature(blocking), doc)
-    return function
+    return decorate
 
 
-def _describe(function: Any, name: str, parameters: Signature, doc: str | None) -> None:
+def _in_a_thread(
+    blocking: Callable[P, T],
+) -> Callable[[Callable[[], None]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Makes of a named, empty function one that calls another without blocking the event loop."""
+
+    def decorate(named: Callable[[], None]) -> Callable[P, Coroutine[Any, Any, T]]:
+        @wraps(blocking)
+        async def function(*args: P.args, **options: P.kwargs) -> T:
+            return await asyncio.to_thread(blocking, *args, **options)
+
+        doc = f"{named.__doc__}\n\n{blocking.__doc__}"
+        _describe(function, named, signature(blocking), doc)
+        return function
+
+    return decorate
+
+
+def _describe(function: Any, named: Any, parameters: Signature, doc: str | None) -> None:
     """What `help()`, editors and tracebacks show of a function that stands for another."""
-    function.__name__ = function.__qualname__ = name
+    function.__name__ = function.__qualname__ = named.__name__
     function.__signature__ = parameters
     function.__doc__ = doc
 
 
-add_attributes = _shared(Producer.add_attributes)
-add_many = _shared(Producer.add_many)
-add_attributes_async = _in_a_thread(add_attributes, "add_attributes_async")
+@_shared(Producer.add_attributes)
+def add_attributes() -> None:
+    """`Producer.add_attributes` of the default producer."""
+
+
+@_shared(Producer.add_many)
+def add_many() -> None:
+    """`Producer.add_many` of the default producer."""
+
+
+@_in_a_thread(add_attributes)
+def add_attributes_async() -> None:
+    """`add_attributes`, without blocking the event loop."""
