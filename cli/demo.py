@@ -159,7 +159,7 @@ def _follow(producer: Producer, jobs: list[_Job]) -> dict[str, Outcome]:
                 raise TimeoutError
             for job in jobs:
                 outcome = producer.outcome(job.job_id)
-                if job.job_id not in ended and outcome is not None and outcome.ended:
+                if job.job_id not in ended and outcome is not None and outcome.settled:
                     ended[job.job_id] = outcome
                     told(f"{len(ended)} of {len(jobs)}: {job.email} · {outcome.summary()}")
             time.sleep(0.05)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import click
 
 from ..config import load_settings
-from ..jobs.job import normalized_email
+from ..jobs.emails import normalized_email
 from ..jobs.outcome import REPLAYABLE, Outcome, Status
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes

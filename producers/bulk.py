@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
-from ..jobs.attributes import kind
-from ..jobs.build import Attributes, build_job
-from ..jobs.errors import FieldError, InvalidJob, NotEnqueued
+from ..jobs.attributes import Attributes
+from ..jobs.build import build_job
+from ..jobs.errors import FieldError, InvalidJob, NotEnqueued, shown_field
 from ..jobs.job import EPOCH, Lane
-from ..jobs.schema import shown_field
+from ..jobs.plain import kind
 from ..state.keys import Keys
 from .inbox import Entry, Inbox
 
@@ -151,8 +151,8 @@ class BulkLoad:
         # Never the same time twice, so that the later item of an email is the newer one.
         self._latest = max(datetime.now(UTC), self._latest + _MICROSECOND)
         job = build_job(
-            fields.get("email"),  # type: ignore[arg-type]  # whatever it is, it is judged
-            fields.get("attributes"),  # type: ignore[arg-type]
+            email=fields.get("email"),
+            attributes=fields.get("attributes"),
             source=fields.get("source"),
             occurred_at=fields.get("occurred_at"),
             idempotency_key=fields.get("idempotency_key"),

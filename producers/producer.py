@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import redis
 
 from ..config import CourierCelery, Settings, load_settings
-from ..jobs.build import Attributes, build_job
+from ..jobs.attributes import Attributes
+from ..jobs.build import build_job
+from ..jobs.emails import normalized_email
 from ..jobs.errors import FieldError, InvalidJob, NotReachable
-from ..jobs.job import Lane, normalized_email
+from ..jobs.job import Lane
 from ..jobs.outcome import Outcome
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
@@ -57,7 +59,7 @@ class Receipt:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             outcome = self.outcome()
-            if outcome is not None and outcome.ended:
+            if outcome is not None and outcome.settled:
                 return outcome
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"job {self.job_id} is still pending after {timeout:g} s")
@@ -68,7 +70,7 @@ class Receipt:
         async with asyncio.timeout(timeout):
             while True:
                 outcome = await asyncio.to_thread(self.outcome)
-                if outcome is not None and outcome.ended:
+                if outcome is not None and outcome.settled:
                     return outcome
                 await asyncio.sleep(poll)
 
@@ -120,14 +122,13 @@ class Producer:
         """
         keys = self._keys(account)
         job = build_job(
-            email,
-            attributes,
+            email=email,
+            attributes=attributes,
             source=source,
             occurred_at=occurred_at,
             idempotency_key=idempotency_key,
             lane=lane,
             only_changed=only_changed,
-            now=datetime.now(UTC),
         )
         entry = Entry.of(job, keys)
         answers_for_it = self._inbox.put(keys, job.lane, [entry]).get(0, job.job_id)

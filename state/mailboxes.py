@@ -13,14 +13,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import redis
 from redis.commands.core import Script
 
 from ..jobs.attributes import Attribute, AttributeType
-from ..jobs.job import VERSION_LENGTH, AttributeJob, Lane, time_of
+from ..jobs.job import EPOCH, VERSION_LENGTH, AttributeJob, Lane, time_of
 from ..jobs.outcome import Status
 from .keys import Keys
 from .scripts import PACKAGE, SHARED, Call, InTurn, T, transition
@@ -255,7 +255,7 @@ class Mailboxes:
             job.mailbox_id,
             job.email,
             job.lane,
-            job.version,
+            _version(job),
             self._retention_s,
             self._strict,
             "1" if job.only_changed else "",
@@ -412,6 +412,11 @@ def digest_of(attribute: Attribute) -> str:
     """A short text that is the same for the same type and value."""
     content = json.dumps([attribute.type, attribute.value], ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _version(job: AttributeJob) -> str:
+    microseconds = ((job.occurred_at or datetime.now(UTC)) - EPOCH) // timedelta(microseconds=1)
+    return f"{microseconds:016d}{job.job_id}"
 
 
 def _payload(attribute: Attribute) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import redis
 
-from ..jobs.job import VERSION_LENGTH, mailbox_id_of, time_of
+from ..jobs.emails import mailbox_id_of
+from ..jobs.job import VERSION_LENGTH, time_of
 from ..jobs.outcome import STATUSES, Customer, Outcome, Status
 from .keys import Keys
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..config.settings import Settings
+from ..jobs.emails import mailbox_id_of, redacted_email
 from ..jobs.errors import InvalidJob, UnknownWireVersion
-from ..jobs.job import AttributeJob, mailbox_id_of, redacted_email
+from ..jobs.job import AttributeJob
 from ..jobs.outcome import Outcome, customers_phrase
 from ..jobs.schema import email_of_wire, load_wire
 from ..state.account import AccountHealth

@@ -8,7 +8,8 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK, CourierCelery
-from ..jobs.job import AttributeJob, describe
+from ..jobs.emails import describe
+from ..jobs.job import AttributeJob
 from ..jobs.outcome import Outcome
 from ..state.mailboxes import Lease
 
@@ -52,7 +53,7 @@ class CeleryNotifier:
             shown["runtime"] = (outcome.settled_at - outcome.accepted_at).total_seconds()
         if outcome.successful:
             self._event("succeeded", outcome.job_id, result=outcome.summary(), **shown)
-        elif outcome.ended:
+        elif outcome.settled:
             self._event("failed", outcome.job_id, exception=outcome.summary(), **shown)
         else:
             again = outcome.next_attempt_at

@@ -22,13 +22,12 @@ from ...jobs.attributes import (
     AttributeType,
     attribute_key,
     canonical,
-    in_utc,
-    instant,
 )
-from ...jobs.errors import FieldError, InvalidJob
-from ...jobs.ids import new_job_id
+from ...jobs.errors import InvalidJob
 from ...jobs.job import END_OF_TIME, EPOCH
-from ...jobs.schema import MAX_WIRE_BYTES, make_job
+from ...jobs.rules import email as check_email
+from ...jobs.schema import MAX_WIRE_BYTES
+from ...jobs.times import in_utc, instant
 from .looks import Looks, amount
 from .names import at, listed, made_key, option, printable, quoted, split, trimmed
 from .table import REASON, Row, Table, TableError
@@ -570,9 +569,6 @@ _FEW = 15
 """So many attributes stay below the schema's limits, whatever is in them."""
 _OVERHEAD = 100
 """Bytes of an attribute's document beside key, value and source, and of a job's beside those."""
-_PLAIN_EMAIL = re.compile(
-    r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}"
-)
 
 
 class _Reader:
@@ -601,18 +597,14 @@ def _read_time(format_: str, text: str) -> datetime:
     try:
         return in_utc(datetime.strptime(text, format_))
     except (ValueError, OverflowError):
-        raise _invalid(f"must be a time as {format_}") from None
+        raise InvalidJob.of("value", f"must be a time as {format_}") from None
 
 
 def _read_amount(mark: str, text: str) -> Decimal:
     found = amount(text, mark)
     if found is None:
-        raise _invalid(f'must be an amount with "{mark}" before its decimals')
+        raise InvalidJob.of("value", f'must be an amount with "{mark}" before its decimals')
     return found
-
-
-def _invalid(message: str) -> InvalidJob:
-    return InvalidJob([FieldError(path="value", message=message)])
 
 
 def _said(options: Mapping[str, T], column: Column) -> T | None:
@@ -626,16 +618,10 @@ def _choices(name: str, columns: Iterable[Column]) -> str:
 
 
 def _check_email(email: object) -> None:
-    # Most are plain; the schema, which is the rule, takes its time.
-    if isinstance(email, str) and len(email) <= 64 and _PLAIN_EMAIL.fullmatch(email):
-        return
     try:
-        make_job(_STAND_IN_ID, email=email, attributes={"stand_in": True}, occurred_at=EPOCH)
+        check_email(email)
     except InvalidJob as invalid:
-        raise Unfit(str(invalid.errors[0])) from None
-
-
-_STAND_IN_ID = new_job_id()
+        raise Unfit(f"email: {invalid.errors[0].message}") from None
 
 
 def _is_email(value: object) -> bool:
@@ -662,5 +648,7 @@ def _check_value(key: Key, value: Any, is_json: bool) -> None:
             canonical(type_, key.read(value))
         elif is_json:
             canonical(_json_type(value), value)
+        elif not value.isprintable():  # control characters, or half of a surrogate pair
+            canonical(_STRING, value)
     except InvalidJob as invalid:
         raise Unfit(f"{key.column}: {invalid.errors[0].message}") from None

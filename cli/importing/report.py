@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ...jobs.attributes import AttributeType
-from ...jobs.job import redacted_email
+from ...jobs.emails import redacted_email
 from ...jobs.outcome import STATUSES
 from ..output import Format, show
 from ..progress import duration_phrase

@@ -21,10 +21,10 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import PurePath
 from typing import IO, Any, Literal, NamedTuple
 
+from ...jobs.strict_json import StrictJSONError, parse_json
 from ..spreadsheet import restored
 from . import filekinds
 from .names import trimmed, unique_names
@@ -517,17 +517,12 @@ def _json_rows(lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
             continue
         fault = None
         try:
-            found = _DECODER.decode(line)
-            if isinstance(found, dict) and any(isinstance(v, dict) for v in found.values()):
+            found = parse_json(line)
+            if isinstance(found, dict) and any(isinstance(each, dict) for each in found.values()):
                 found = _flattened(found)
-        except json.JSONDecodeError as error:
-            fault = f"not JSON; see character {error.pos + 1}"
-        except _NotJsonError as error:
-            fault = f"not JSON; {error}"
-        except RecursionError:
-            fault = "not JSON; it is nested too deeply"
-        except (ValueError, ArithmeticError):
-            fault = "not JSON; it has a number of too many digits"
+        except StrictJSONError as error:
+            what, _, where = str(error).partition(": ")
+            fault = f"{what}; {where}"
         if fault is not None:
             if trimmed(line):
                 yield Row(number, line, {}, fault)
@@ -547,28 +542,7 @@ def _flattened(found: dict[str, Any]) -> dict[str, Any]:
             if isinstance(value, dict):
                 waiting.append((f"{path}.", value))
             elif path in flat:
-                raise _NotJsonError("it has two fields of the same name")
+                raise StrictJSONError("not a row: two of its fields make one path")
             else:
                 flat[path] = value
     return flat
-
-
-class _NotJsonError(ValueError):
-    """Raised where Python's reader is more lenient than JSON."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _NotJsonError("it has two fields of the same name")
-    return found
-
-
-def _no_constant(_: str) -> Any:
-    raise _NotJsonError("it has NaN or Infinity")
-
-
-# Numbers are read as Decimal, since a float would lose digits before a rule could see them.
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=Decimal, parse_constant=_no_constant
-)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from ...jobs.errors import NotReachable
+from ...jobs.ids import format_uuid
 from ...jobs.outcome import Status
 
 PAGE = 500
@@ -97,7 +98,7 @@ class JobTracker:
     def _look(self, ask: Ask, page: bytearray) -> bytearray:
         """Ask about jobs, and count those that are settled. Returns the others."""
         each = [page[at : at + _BYTES] for at in range(0, len(page), _BYTES)]
-        statuses = ask([_text(job) for job in each])
+        statuses = ask([format_uuid(job.hex()) for job in each])
         left = bytearray()
         for job, status in zip(each, statuses, strict=True):
             if status == "pending":
@@ -105,8 +106,3 @@ class JobTracker:
             else:
                 self.settled[status or "unknown"] += 1
         return left
-
-
-def _text(job: bytearray) -> str:
-    text = job.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
