@@ -23,13 +23,14 @@ from ...jobs.attributes import (
     attribute_key,
     canonical,
 )
+from ...jobs.emails import trimmed
 from ...jobs.errors import InvalidJob
 from ...jobs.job import END_OF_TIME, EPOCH
 from ...jobs.rules import email as check_email
 from ...jobs.schema import MAX_WIRE_BYTES
 from ...jobs.times import in_utc, instant
-from .looks import Looks, amount
-from .names import at, listed, made_key, option, printable, quoted, split, trimmed
+from .looks import NO_VALUE_WORDS, Looks, amount
+from .names import at, listed, made_key, option, printable, quoted, split
 from .table import REASON, Row, Table, TableError
 
 T = TypeVar("T")
@@ -77,6 +78,12 @@ class Choice:
 # --- the type of a key -------------------------------------------------------------------------
 
 
+_BOOLEANS: Mapping[str, bool] = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+
 @dataclass(kw_only=True)
 class Key:
     """An attribute key, and what the columns that make it have shown so far."""
@@ -111,17 +118,23 @@ class Key:
         self.values += 1
         if self.declared is not None:
             return
-        before, is_json = self.inferred, isinstance(row.raw, str)
-        if before is not _STRING:
-            self.inferred = (
-                self._with_json(before, value) if is_json else self._with_text(before, value)
-            )
-            if before is not None and self.inferred is _STRING:
+        before, looks = self.inferred, self.looks
+        if isinstance(row.raw, str):
+            if before is not _STRING:
+                self.inferred = self._with_json(before, value)
+        elif before is not _STRING:
+            self.inferred = self._with_text(before, value)
+        if self.inferred is _STRING:
+            if before is not None and before is not _STRING:
                 self.mixed = f"{before} until {table.place(row.line)}"
-        if self.inferred is _DECIMAL:
-            self.looks.see_number(str(value))
-        if not is_json or isinstance(value, str):
-            self.looks.see(value)
+                if before in (_TIMESTAMP, _BOOLEAN):
+                    looks.close()
+            if isinstance(value, str) and (looks.open or value in NO_VALUE_WORDS):
+                looks.see(value)
+        elif self.inferred is _DECIMAL:
+            looks.see_number(str(value))
+        elif self.inferred is _INTEGER and looks.may_be_days:
+            looks.see(str(value))
 
     def read(self, value: Any) -> Any:
         """The value in a form that the key's type reads.
@@ -180,8 +193,6 @@ def _looks_like_timestamp(text: str) -> bool:
 _DATE_CHARACTERS = len("2016-01-31")
 _DATE_FIRST = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 _WHOLE = r"0|-?[1-9][0-9]{0,14}"
-_BOOLEANS = {"true": True, "True": True, "TRUE": True}
-_BOOLEANS |= {"false": False, "False": False, "FALSE": False}
 # Narrower than what the types accept when they are said, since codes are not to become numbers: no
 # leading zero or plus (postcodes, telephones), no exponent (1e5 may be a product), no more digits
 # than every reader of JSON keeps, and none of 1, 0, t, f for a Boolean.
@@ -557,7 +568,8 @@ class Layout:
         ways = [] if self._choice.make_keys else ["  make keys of all names:  --make-keys"]
         if renames:
             ways.append(f"  or name the keys:        {' '.join(renames)}")
-            ways.append(f"  or leave them out:       {' '.join(excludes)}")
+            if self._own:  # else nothing would be left
+                ways.append(f"  or leave them out:       {' '.join(excludes)}")
         return "\n".join(ways)
 
 

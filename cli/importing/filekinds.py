@@ -5,16 +5,16 @@ Nothing is guessed from this: the file is refused, with what it looks like and w
 
 from __future__ import annotations
 
-import io
 import re
 import shlex
 import zipfile
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
+from typing import IO
 
 FIRST_BYTES = 4096
 """So many are looked at."""
 
-WORKBOOK = b"xl/workbook.xml"
+WORKBOOK = "xl/workbook.xml"
 """The part that makes a zip archive an Excel workbook."""
 
 _SAVE = "save it as CSV in the program that made it"
@@ -91,10 +91,10 @@ def is_zip(first: bytes) -> bool:
     return first.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"))
 
 
-def zip_names(content: io.BufferedIOBase | zipfile.ZipFile) -> list[str]:
+def zip_names(content: IO[bytes]) -> list[str]:
     """The names of what is in a zip archive; none if it cannot be read."""
     try:
-        with zipfile.ZipFile(content) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(content) as archive:
             return [name for name in archive.namelist() if not name.endswith("/")]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return []

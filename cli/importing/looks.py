@@ -82,14 +82,24 @@ class Looks:
         self._whole = True
         self._points = False
         self._trailing: str | None = None
-        self._open = True
+        self.open = True
         """Whether anything is left to be found out, beside words for no value."""
+
+    @property
+    def may_be_days(self) -> bool:
+        """Whether all texts so far can be days."""
+        return not self._started or bool(self._days)
+
+    def close(self) -> None:
+        """Nothing is left to be found out: the column also has values of another type."""
+        self.open = self._booleans = False
+        self._days, self._marks = [], set()
 
     def see(self, text: str) -> None:
         """Take a text into account."""
         if text in NO_VALUE_WORDS:
             self.words[text] = None
-        elif self._open:
+        elif self.open:
             self._see(text)
 
     def see_number(self, text: str) -> None:
@@ -137,7 +147,7 @@ class Looks:
         if text in self._seen:
             return
         if len(self._seen) >= MAX_TEXTS:
-            self._open = self._booleans
+            self.open = self._booleans
             return
         if not self._started:
             self._started = True
@@ -151,7 +161,7 @@ class Looks:
             self._seen.add(text)
         else:
             self._seen.clear()
-            self._open = self._booleans
+            self.open = self._booleans
 
     def _see_amount(self, text: str) -> None:
         found = _AMOUNT.fullmatch(text)

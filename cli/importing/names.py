@@ -8,30 +8,9 @@ import unicodedata
 from collections.abc import Collection, Iterable
 
 from ...jobs.attributes import MAX_CHARACTERS, AttributeType
+from ...jobs.emails import trimmed
 
-# What no reader sees: white space, controls, and what Unicode calls format characters, such as
-# zero-width spaces, byte order marks and marks of direction. U+3164 and U+2800 are blank letters.
-_INVISIBLE = "".join(
-    chr(code)
-    for code in (
-        *range(0x21),
-        *range(0x7F, 0xA1),
-        *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x1680, 0x17B4, 0x17B5, 0x2800, 0x3000, 0x3164),
-        *range(0x180B, 0x180F),
-        *range(0x2000, 0x2010),
-        *range(0x2028, 0x2030),
-        *range(0x205F, 0x2070),
-        *range(0xFE00, 0xFE10),
-        *(0xFEFF, 0xFFA0),
-        *range(0xFFF9, 0xFFFC),
-    )
-)
 _TYPE_NAMES = frozenset(type_.value for type_ in AttributeType)
-
-
-def trimmed(text: str) -> str:
-    """The text without blanks and invisible characters around it."""
-    return text.strip(_INVISIBLE)
 
 
 def split(name: str) -> tuple[str, AttributeType | None]:

@@ -97,7 +97,8 @@ class Import:
         choice: what the operator says of the columns.
         source: where all attributes were made.
         only_changed: what the jobs will be made with.
-        started: the time of the rows that do not say theirs, or a few microseconds later.
+        started: the time of the rows that do not say theirs: the last row's, and the rows before
+            it are a microsecond older each.
         run_id: makes the jobs' ids, with the rows' numbers, instead of the files' content.
 
     Raises:
@@ -126,7 +127,7 @@ class Import:
         self._choice = choice
         self._source = source
         self._only_changed = only_changed
-        self._started = started
+        self.started = started
         self._run_id = run_id
         self._digests = [hashlib.sha256() for _ in tables]
         self._sent: deque[tuple[Layout, Row]] = deque()
@@ -187,7 +188,7 @@ class Import:
             TableError: a file cannot be read any more, or has changed.
         """
         # Before the start, all of them: a live job that comes in meanwhile is newer.
-        occurred_at = self._started - self.tally.rows * _MICROSECOND
+        occurred_at = self.started - self.tally.rows * _MICROSECOND
         extra = {} if self._source is None else {"source": self._source}
         types = {key.key: key.type.value for key in self.keys.values()}
         lines_before = 0

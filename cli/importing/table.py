@@ -24,10 +24,11 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import IO, Any, Literal, NamedTuple
 
+from ...jobs.emails import trimmed
 from ...jobs.strict_json import StrictJSONError, parse_json
 from ..spreadsheet import restored
 from . import filekinds
-from .names import trimmed, unique_names
+from .names import unique_names
 from .workbook import WorkbookError, lines_of
 
 MAX_LINE_BYTES = 1024 * 1024
@@ -176,7 +177,7 @@ class Table:
             if not self._gzipped and filekinds.is_zip(stream.read(4)):
                 stream.seek(0)
                 names = filekinds.zip_names(stream)
-                if "xl/workbook.xml" not in names:
+                if filekinds.WORKBOOK not in names:
                     raise self._error(filekinds.described_zip(names, self._path))
                 stream.seek(0)
                 try:
@@ -417,9 +418,13 @@ def _csv_rows(
         number, line = found
         if not line or line.isspace() or (len(line) < _SHORT and not trimmed(line)):
             continue
-        fault = None
+        fault, ahead = None, list[tuple[int, str]]()
         if '"' not in line:
-            cells, ahead = line.split(delimiter), []
+            cells = line.split(delimiter)
+            if len(cells) == width and line.isascii() and not from_rejects:  # most rows
+                texts = map(str.strip, cells)
+                yield Row(number, cells, dict(zip(names, texts, strict=True)))
+                continue
         else:
             cells, ahead, fault = _quoted(line, lines, delimiter)
         short = len(cells) < width and not fault
@@ -440,16 +445,11 @@ def _csv_rows(
         if fault is not None:
             yield Row(number, cells, {}, fault)
             continue
-        if not line.isascii():
-            texts = [_text(cell) for cell in cells]
-            if ahead == [] and not any(texts):
-                continue  # a line of blanks that Python does not count as white space
-        else:
-            texts = list(map(str.strip, cells))
+        if not trimmed(line):
+            continue  # invisible characters that Python does not count as white space
         if short:
             cells += [""] * (width - len(cells))
-            texts += [""] * (width - len(texts))
-        yield Row(number, cells, dict(zip(names, texts, strict=True)), None, short)
+        yield Row(number, cells, dict(zip(names, map(_text, cells), strict=True)), None, short)
 
 
 def _text(cell: str) -> str:
