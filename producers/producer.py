@@ -13,16 +13,17 @@ from datetime import datetime
 import redis
 
 from ..config import CourierCelery, Settings, load_settings
+from ..config.redis_errors import describe_redis_error
 from ..jobs.attributes import Attributes
 from ..jobs.build import build_job
 from ..jobs.emails import normalized_email
-from ..jobs.errors import FieldError, InvalidJob, NotReachable
+from ..jobs.errors import FieldError, IdempotencyConflict, InvalidJob, NotReachable
 from ..jobs.job import Lane
 from ..jobs.outcome import Outcome
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from .bulk import Batch, Bulk, BulkLoad, Item
-from .inbox import Entry, Inbox
+from .inbox import Inbox, entry_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +131,14 @@ class Producer:
             lane=lane,
             only_changed=only_changed,
         )
-        entry = Entry.of(job, keys)
-        answers_for_it = self._inbox.put(keys, job.lane, [entry]).get(0, job.job_id)
+        known = self._inbox.put(keys, job.lane, [entry_of(job)]).get(0)
+        if known is not None and known.conflict:
+            raise IdempotencyConflict(known.job_id)
+        job_id = known.job_id if known is not None else job.job_id
         return Receipt(
-            job_id=answers_for_it,
+            job_id=job_id,
             account=keys.account,
-            duplicate=answers_for_it != job.job_id,
+            duplicate=job_id != job.job_id,
             _producer=self,
         )
 
@@ -221,7 +224,7 @@ class Producer:
         try:
             yield Outcomes(self._inbox.redis, self._keys(account))
         except redis.RedisError as error:
-            raise NotReachable(self.settings.redis_is_silent(error)) from error
+            raise NotReachable(describe_redis_error(self.settings, error)) from error
 
     @property
     def celery(self) -> CourierCelery:
@@ -257,7 +260,7 @@ def default_producer() -> Producer:
     global _default
     with _lock:
         if _default is None:
-            _default = Producer(load_settings())
+            _default = Producer(load_settings(strict=False))
         return _default
 
 

@@ -16,9 +16,8 @@ from ...config import Settings, load_settings
 from ...jobs.errors import NotEnqueued, NotReachable
 from ...jobs.outcome import SUCCESSES, Status
 from ...producers import Batch, Producer, default_producer
-from ...state.import_facts import redis_time, types_used
-from ...state.keys import Keys
-from ..account import accounts_of, reaching_redis
+from ...state.clock import redis_time
+from ..account import accounts_of, health_of, reaching_redis
 from ..main import (
     EXIT_NOT_DELIVERED,
     EXIT_STILL_PENDING,
@@ -237,7 +236,7 @@ def _table(file: str, options: Options) -> Table:
 
 def _types_used(settings: Settings, account: str, work: Import) -> dict[str, str]:
     with reaching_redis(settings) as client:
-        return types_used(client, Keys(account), list(work.keys))
+        return health_of(client, settings, account).types(list(work.keys))
 
 
 def _plan(
