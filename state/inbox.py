@@ -58,7 +58,7 @@ class Taken:
 
     @property
     def arrived_us(self) -> int:
-        """When it came into the inbox, in microseconds since 1970 by Redis's clock; no two alike."""
+        """When it came into the inbox: microseconds since 1970, by Redis; no two are alike."""
         return int(self.entry.split(" ", 2)[1])
 
 

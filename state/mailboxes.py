@@ -27,8 +27,8 @@ from .outcomes import outcome_of
 from .scripts import Script
 
 GATHER_S = 5
-"""Seconds in which a bulk email gathers jobs while more come in: a table with many rows for an email
-is few requests."""
+"""Seconds in which a bulk email gathers jobs while more come in: a table with many rows for an
+email is few requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class Claim:
     failures: int = 0
     """Failures of the server in a row, for this email."""
     batch: int = 0
-    """How many jobs go into a request at most, while a culprit among them is searched for; 0 for all."""
+    """How many jobs go into a request at most, while a culprit is searched for; 0 for all."""
     ask: bool = False
     """Whether more emails are due and no other stint waits: one is to be asked for."""
     inbox: bool = False
@@ -247,7 +247,7 @@ class Mailboxes:
         self._give_back = Script(client, keys.prefix, "give_back")
 
     def stage(self, jobs: Sequence[tuple[Taken, AttributeJob]]) -> list[Staged]:
-        """Move jobs from the inbox to their emails' mailboxes: one after the other, in one round trip."""
+        """Move jobs from the inbox to their mailboxes: one after the other, in one round trip."""
         worker_us = time.time_ns() // 1000
         answers = self._stage.batch(
             [self._stage_args(taken, job, worker_us) for taken, job in jobs]
@@ -308,6 +308,7 @@ class Mailboxes:
             stint: which goes on with its next delivery; None if it ends.
         """
         asked_s = time.monotonic()
+        before = {job.job_id: job.fields for job in claim.jobs}
         arg: dict[str, object] = {
             "mailbox": claim.mailbox_id,
             "token": claim.token,
@@ -322,7 +323,7 @@ class Mailboxes:
                 {
                     "id": job.job_id,
                     "status": job.status,
-                    "fields": {name: str(content) for name, content in job.fields.items()},
+                    "fields": _changed(job, before.get(job.job_id, {})),
                     "failed": job.failed_alone,
                 }
                 for job in settlement.jobs
@@ -368,8 +369,9 @@ class Mailboxes:
             "rate_limit": self._limits.rate_limit,
             "reason": news.reason,
             "fresh": claim.failures == 0,
-            "probe_delays_us": [round(delay_s * 1e6) for delay_s in news.probe_delays_s],
         }
+        if news.kind == "account":
+            arg["probe_delays_us"] = [round(delay_s * 1e6) for delay_s in news.probe_delays_s]
         if news.retry_after_s is not None:
             arg["retry_after_us"] = round(news.retry_after_s * 1e6)
         return arg
@@ -382,7 +384,7 @@ class Mailboxes:
         found = []
         for job in settlement.jobs:
             fields = {**before.get(job.job_id, {})}
-            fields |= {name: str(content) for name, content in job.fields.items()}
+            fields |= _changed(job, fields)
             fields.pop("next", None)
             if job.status != "pending" and job.job_id not in open_jobs:
                 fields |= {"status": job.status, "settled": answer["settled_us"]}
@@ -455,6 +457,12 @@ def _pending(job: Mapping[str, Any]) -> PendingJob:
     )
 
 
+def _changed(job: JobResult, before: Mapping[str, str]) -> dict[str, str]:
+    """A job's new fields. An empty one is needed only to clear what an attempt before left."""
+    fields = {name: str(content) for name, content in job.fields.items()}
+    return {name: content for name, content in fields.items() if content or before.get(name)}
+
+
 def _settled_value(value: Value, settlement: Settlement) -> dict[str, str]:
     key = value.attribute.key
     took = "-" if key in settlement.taken else ""
@@ -464,9 +472,9 @@ def _settled_value(value: Value, settlement: Settlement) -> dict[str, str]:
 
 
 def digest_of(attribute: Attribute) -> str:
-    """Twelve characters that are the same for the same type and value."""
+    """Eight characters that are the same for the same type and value."""
     content = json.dumps([attribute.type, attribute.value], ensure_ascii=False)
-    return urlsafe_b64encode(hashlib.sha256(content.encode()).digest()[:9]).decode()
+    return urlsafe_b64encode(hashlib.sha256(content.encode()).digest()[:6]).decode()
 
 
 def _payload(attribute: Attribute) -> str:

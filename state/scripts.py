@@ -18,8 +18,8 @@ _INCLUDE = "-- include: "
 class Script:
     """The script `lua/<name>.lua` for one account.
 
-    Its arguments travel by name, as one JSON object (`arg` in Lua); what may be any bytes follows as
-    plain arguments. It may run twice: redis-py repeats a command whose answer was lost.
+    Its arguments travel by name, as one JSON object (`arg` in Lua); what may be any bytes follows
+    as plain arguments. It may run twice: redis-py repeats a command whose answer was lost.
 
     Args:
         client: a connection with `decode_responses`.

@@ -1,4 +1,4 @@
-"""The work for one account: accept what is in its inbox, deliver what is due, look after the rest."""
+"""The work for one account: accept what is in its inbox, deliver what is due, see to the rest."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class AccountWorker:
         )
 
     def accept(self, stopping: threading.Event) -> str:
-        """Accept what is in the inbox, then deliver what can be delivered. Returns what came of it."""
+        """Accept what is in the inbox, then deliver what is due. Returns what came of it."""
         accepted = self._acceptance.accept()
         return f"{accepted} accepted · {self.deliver(stopping)}"
 
@@ -108,7 +108,7 @@ class AccountWorker:
         return self._deliveries.run(stopping).summary()
 
     def tick(self) -> float:
-        """See to what no message asks for. Returns seconds until the next look, at most `TICK_S`."""
+        """See to what no message asks for. Returns seconds until the next look."""
         needs: Needs = self.health.look(TICK_S)
         if needs.accept:
             self._notifier.accept(self.account)

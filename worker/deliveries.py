@@ -1,14 +1,14 @@
 """Delivering: reserve a time, claim the next due email, POST, judge the answer, settle.
 
-A *stint* does this again and again for some seconds. While it waits for its time it holds nothing: no
-email, no lease, no place in flight. So what leaves is the newest there is, and a live job overtakes
-bulk to the last moment.
+A *stint* does this again and again for some seconds. While it waits for its time it holds nothing:
+no email, no lease, no place in flight. So what leaves is the newest there is, and a live job
+overtakes bulk to the last moment.
 
 What happens when a worker dies:
 
 - while it waits for its time: the time is lost, nothing else;
-- between the claim and the answer's settling: the lease ends, later than the request could still act,
-  and the email is due again with its newest values;
+- between the claim and the answer's settling: the lease ends, later than the request could still
+  act, and the email is due again with its newest values;
 - while it settles: that is one step in Redis, which happens whole or not at all.
 
 A process that stands still between the last look at its clock and the write of the request, for
@@ -100,7 +100,7 @@ class Deliveries:
         self._probe_delays_s = probe_delays_s
 
     def run(self, stopping: threading.Event) -> Stint:
-        """Make deliveries until there is nothing to do, the stint's time is over, or the worker stops.
+        """Deliver until there is nothing to do, the stint's time is over, or the worker stops.
 
         Raises:
             redis.RedisError: Redis fails. A lease that is left ends by itself.

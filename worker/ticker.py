@@ -58,7 +58,7 @@ class Ticker:
                 )
 
     def repair_until(self, stopping: threading.Event) -> None:
-        """Find what nothing points to: at the start, and now and then. Returns when it is to stop."""
+        """Find what nothing points to, at the start and now and then, until it is to stop."""
         at_start = True
         while not stopping.is_set():
             for account in self._workers:

@@ -8,7 +8,7 @@ local GAP_US = 2000000 -- more than this between two looks is a gap, or a jump a
 local FRESH_US = 250000 -- the last time seen is written anew when it is older
 
 local function read_clock()
-  local at = redis_time()
+  local at = now.redis
   local found = redis.call('HMGET', key('clock'), 'seen', 'offset', 'back')
   local seen, offset, back = tonumber(found[1]), tonumber(found[2]) or 0, tonumber(found[3]) or 0
   local passed = at - (seen or at)
@@ -20,7 +20,5 @@ local function read_clock()
   if not seen or passed < 0 or passed > FRESH_US then
     redis.call('HSET', key('clock'), 'seen', text(at), 'offset', text(offset), 'back', text(back))
   end
-  return { redis = at, account = at + offset, later = at + back }
+  now.account, now.later = at + offset, at + back
 end
-
-local now = read_clock()

@@ -8,9 +8,8 @@
 -- 1 if the idempotency key was used for other content before, else 0.
 -- Safe to run twice: the second time nothing changes, and each job is known by its own id.
 local lane = key('inbox:' .. arg.lane)
-local now = redis_time()
 local woken = redis.call('EXISTS', lane) == 1
-local arrival = last_arrival(now)
+local arrival = last_arrival(now.redis)
 local known, new = {}, false
 
 for i, job in ipairs(arg.jobs) do
@@ -35,7 +34,7 @@ for i, job in ipairs(arg.jobs) do
     known[#known + 1] = stands
     known[#known + 1] = conflict and 1 or 0
   else
-    arrival = math.max(now, arrival + 1)
+    arrival = math.max(now.redis, arrival + 1)
     redis.call('ZADD', lane, text(arrival), job.id)
     new = true
   end

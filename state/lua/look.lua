@@ -4,6 +4,7 @@
 -- arg: rate_limit, max_parallel, within_us (how far to look ahead)
 -- Answers { 1 if jobs wait to be accepted, 1 if a stint of deliveries is needed, 1 if a paused account is
 -- to be asked, microseconds until the next of these is expected (at most within_us) }.
+read_clock()
 local soonest = arg.within_us
 local function first(name)
   return redis.call('ZRANGE', key(name), 0, 0, 'WITHSCORES')[2]

@@ -4,6 +4,7 @@
 -- Answers JSON: redis_us; inbox and inbox_since; lanes: { due, since }; later; in_flight; rate; hold_us;
 -- pause and circuit (as fields, or absent), each with `next_us` until its next probe; clock; ended: the
 -- last hour's counts by status.
+read_clock()
 local function as_table(name)
   local fields, found = redis.call('HGETALL', key(name)), {}
   for i = 1, #fields, 2 do
