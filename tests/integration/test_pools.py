@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from celery.concurrency import thread
 
-from attribute_courier.config import make_celery
+from attribute_courier.config.celery import make_celery
 from attribute_courier.sandbox import LeashedProcess
 
 from ..conftest import Courier
 from ..waiting import wait_until
 
+COURIER = [sys.executable, "-m", "attribute_courier.cli", "worker"]
 CELERY = [sys.executable, "-m", "celery", "-A", "attribute_courier.worker", "worker"]
 
 
@@ -67,12 +68,14 @@ def deliver_some(courier: Courier, count: int = 30) -> None:
 def test_a_pool_that_works(courier: Courier, started: Any, pool: str, command: str) -> None:
     concurrency = [] if pool == "solo" else ["--concurrency", "3"]
     if command == "courier":
-        courier_worker = [sys.executable, "-m", "attribute_courier.cli", "worker"]
-        worker = started(*courier_worker, "--pool", pool, *concurrency)
+        worker = started(*COURIER, "--pool", pool, *concurrency)
     else:
         worker = started(*CELERY, "-l", "info", "-P", pool, *concurrency)
     deliver_some(courier)
     assert "Traceback" not in courier.log()
+    # Celery's own command takes "-P prefork" for unsaid, and then the pool that is configured.
+    in_children = pool == "prefork" and command == "courier"
+    assert ("ForkPoolWorker" in courier.log()) == in_children
     worker.stop(grace_s=20)
     assert worker.popen.returncode == 0
 
@@ -83,7 +86,7 @@ def test_in_processes_too_flower_sees_the_jobs(courier: Courier, started: Any) -
     with app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"task-succeeded": seen.append})
         with receiver.consumer_context():
-            started(*CELERY, "-l", "info", "-P", "prefork", "-c", "2", "-n", "courier@here")
+            started(*COURIER, "--pool", "prefork", "--concurrency", "2", "--name", "courier@here")
             receipt = courier.producer.add_attributes("0@load.example", {"n": 1})
             courier.wait(receipt)
 
@@ -182,7 +185,7 @@ def test_a_setting_that_cannot_be_used_is_told_at_the_start(
     courier: Courier, variable: str, value: str, says: str
 ) -> None:
     for command, code in (
-        ([sys.executable, "-m", "attribute_courier.cli", "worker"], 2),
+        (COURIER, 2),
         (CELERY, None),
     ):
         ended = run(courier, *command, **{variable: value})
