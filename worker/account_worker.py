@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-import redis
-
+from ..config.connections import Client
 from ..config.settings import Settings
 from ..state.account import AccountHealth, Needs
 from ..state.inbox import Inbox
@@ -42,7 +41,7 @@ class AccountWorker:
     """
 
     def __init__(
-        self, account: str, settings: Settings, *, client: redis.Redis, notifier: Notifier
+        self, account: str, settings: Settings, *, client: Client, notifier: Notifier
     ) -> None:
         self.account = account
         keys = Keys(account)
