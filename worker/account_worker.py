@@ -8,9 +8,10 @@ import threading
 from ..config.connections import Client
 from ..config.settings import Settings
 from ..state.account import AccountHealth, Needs
+from ..state.claims import Limits
 from ..state.inbox import Inbox
 from ..state.keys import Keys
-from ..state.mailboxes import Limits, Mailboxes
+from ..state.mailboxes import Mailboxes
 from ..state.outcomes import Outcomes
 from .acceptance import Acceptance
 from .chartmogul import ChartMogul
