@@ -1,4 +1,4 @@
-"""How far a long command has come: a bar on a terminal, a line now and then elsewhere."""
+"""How far a long command is: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Told = Callable[[int], None]
 
 @contextmanager
 def progress(what: str, total: int, unit: str) -> Iterator[Told]:
-    """Tells on stderr how far something has come, while it does.
+    """Print on stderr how far something is, while it runs.
 
     Args:
         what: such as "enqueued".

@@ -28,9 +28,10 @@ from ...jobs.errors import InvalidJob
 from ...jobs.job import END_OF_TIME, EPOCH
 from ...jobs.rules import email as check_email
 from ...jobs.schema import MAX_WIRE_BYTES
+from ...jobs.text import printable
 from ...jobs.times import in_utc, instant
 from .looks import NO_VALUE_WORDS, Looks, amount
-from .names import at, listed, made_key, option, printable, quoted, split
+from .names import at, listed, made_key, option, quoted, split
 from .table import REASON, Row, Table, TableError
 
 T = TypeVar("T")
