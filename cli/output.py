@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +17,7 @@ from rich.text import Text
 
 from ..jobs.outcome import Outcome
 from ..jobs.text import printable
-from .spreadsheet import defused
+from .spreadsheet import csv_line
 
 Format = Literal["table", "plain", "json", "jsonl", "csv"]
 
@@ -162,12 +160,9 @@ def _jsonl(rows: Sequence[dict[str, Any]], _columns: Sequence[str], _header: boo
 
 def _csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], header: bool) -> None:
     """CSV is opened in spreadsheets: a cell must not be run as a formula there."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows({name: defused(str(row[name])) for name in columns} for row in rows)
-    click.echo(text.getvalue(), nl=False)
+    lines = [csv_line(columns)] if header else []
+    lines += [csv_line(str(row[name]) for name in columns) for row in rows]
+    click.echo("".join(lines), nl=False)
 
 
 _WRITERS: dict[Format, Callable[[Sequence[dict[str, Any]], Sequence[str], bool], None]] = {

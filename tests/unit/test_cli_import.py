@@ -173,7 +173,7 @@ class TestStrict:
         result = run("customers.csv", "--strict")
         assert result.exit_code == 2
         assert "Nothing was enqueued" in result.stderr
-        assert "email: has no " @ "" in result.stdout
+        assert 'email: has no "@"' in result.stdout
         assert jobs(inbox) == []
 
     def test_enqueues_all_if_none_is(self, inbox: redis.Redis) -> None:

@@ -137,7 +137,7 @@ class TestSeparatorLine:
     def test_is_read_over_and_its_delimiter_used(
         self, files: Files, mark: str, end: str, line: str, delimiter: str
     ) -> None:
-        rows = [line, delimiter.join(["email", "plan,x"]), delimiter.join([ADA, '"p;r"'])]
+        rows = [line, delimiter.join(["email", '"plan,x"']), delimiter.join([ADA, '"p;r"'])]
         if delimiter == ",":
             rows[1:] = ["email,plan", f"{ADA},pro"]
         content = mark + end.join([*rows, ""])
