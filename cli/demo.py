@@ -91,7 +91,7 @@ _COLUMNS = ("email", "attributes", "outcome", "attempts", "customers", "why")
 def _stage() -> Iterator[tuple[Producer, SandboxProcess]]:
     with ExitStack() as running:
         home = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="courier-demo-")))
-        with _told("Starting an embedded Redis, a stand-in for ChartMogul and a worker"):
+        with _progress("Starting an embedded Redis, a stand-in for ChartMogul and a worker"):
             server = running.enter_context(EmbeddedRedis(home / "redis"))
             stand_in = running.enter_context(SandboxProcess())
             environ = _environment(server, stand_in)
@@ -156,7 +156,7 @@ def _enqueue(producer: Producer) -> Iterator[_Job]:
 def _follow(producer: Producer, jobs: list[_Job]) -> dict[str, Outcome]:
     settled: dict[str, Outcome] = {}
     deadline = time.monotonic() + TIMEOUT_S
-    with _told("Waiting for the outcomes") as told:
+    with _progress("Waiting for the outcomes") as say:
         while len(settled) < len(jobs):
             if time.monotonic() > deadline:
                 raise TimeoutError
@@ -164,13 +164,13 @@ def _follow(producer: Producer, jobs: list[_Job]) -> dict[str, Outcome]:
                 outcome = producer.outcome(job.job_id)
                 if job.job_id not in settled and outcome is not None and outcome.settled:
                     settled[job.job_id] = outcome
-                    told(f"{len(settled)} of {len(jobs)}: {job.email} · {outcome.summary()}")
+                    say(f"{len(settled)} of {len(jobs)}: {job.email} · {outcome.summary()}")
             time.sleep(0.05)
     return settled
 
 
 @contextmanager
-def _told(what: str) -> Iterator[Any]:
+def _progress(what: str) -> Iterator[Any]:
     """Say what goes on while it does: as an animation on a terminal, in lines elsewhere."""
     console = Console()
     if console.is_terminal:

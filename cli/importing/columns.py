@@ -281,8 +281,8 @@ def _column_of(table: Table, name: str) -> Column:
 class Layout:
     """What the columns of one table are.
 
-    What is wrong with the columns' names is collected in `problems`, so that all of it is told
-    at once, and a row with such a column must not be sent.
+    What is wrong with the columns' names is collected in `problems`, so that the
+    operator reads all of it at once, and a row with such a column must not be sent.
 
     Args:
         keys: those of all tables of the import, by their names; new ones are added.
