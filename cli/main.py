@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..config import SettingsError
-from ..jobs.errors import CourierError, InvalidJob
+from ..jobs.errors import CourierError, IdempotencyConflict, InvalidJob
 
 EXIT_NOT_DELIVERED = 1
 EXIT_USAGE = 2
@@ -66,7 +66,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SettingsError, InvalidJob) as error:
+        except (SettingsError, InvalidJob, IdempotencyConflict) as error:
             raise Failure(str(error), EXIT_USAGE) from None
         except CourierError as error:
             raise Failure(str(error), EXIT_UNREACHABLE) from None

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import FrameType
 
 import click
-import redis
 
 from ..config import Secret, Settings, load_settings
 from ..config.connections import connect_briefly
 from ..config.embedded import FILE_NAME, announced
+from ..config.redis_errors import AuthenticationError, RedisError
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
 from ..state.clock import work_exists
 from .extras import needing
@@ -95,11 +95,11 @@ def _redis(settings: Settings, data_dir: Path, running: ExitStack, environ: dict
     try:
         client.ping()
         waiting = work_exists(client, settings.accounts)
-    except redis.AuthenticationError:
+    except AuthenticationError:
         raise Failure(
             f"the Redis at {settings.redis_address} asks for another password", EXIT_UNREACHABLE
         ) from None
-    except redis.RedisError:
+    except RedisError:
         pass
     else:
         if waiting and not settings.api_keys:

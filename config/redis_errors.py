@@ -14,7 +14,9 @@ import redis
 from .settings import Settings
 
 RedisError = redis.RedisError
-"""For rooms that do not import redis."""
+AuthenticationError = redis.AuthenticationError
+DataError = redis.DataError
+"""These are for rooms that do not import redis."""
 
 PRODUCER_RIGHTS = (
     "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection +time"
@@ -85,7 +87,9 @@ def text_of(error: Exception) -> str:
     if _WORD.match(inner):
         text = inner
     text = text.removeprefix(f"{code_of(error)} ")
-    return re.split(r",? script: [0-9a-f]{40}|, on @user_script", text)[0].strip()
+    return re.split(r",? script: (?:[0-9a-f]{40}|on @user_script)|, on @user_script", text)[
+        0
+    ].strip()
 
 
 def describe_redis_error(settings: Settings, error: Exception) -> str:

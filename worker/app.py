@@ -14,7 +14,8 @@ from typing import Any
 from celery import bootsteps, signals
 from kombu.utils.compat import detect_environment
 
-from ..config import SettingsError, load_settings, make_celery
+from ..config import SettingsError, load_settings
+from ..config.celery import make_celery
 from ..config.connections import Client, connect_patiently
 from ..config.network import check_for_work
 from ..config.redis_errors import RedisError
