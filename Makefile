@@ -51,7 +51,7 @@ types: $(DEV) ## Check the types
 # held to the first one's versions, so that both describe one resolution.
 LOCK_BIN := build/lock/bin
 COMPILE := $(LOCK_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --custom-compile-command "make lock" --extra sandbox --extra flower
+	--no-annotate --custom-compile-command "make lock" --extra sandbox --extra flower --extra xlsx
 
 lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@test -x $(LOCK_BIN)/uv || { $(PYTHON) -m venv --clear build/lock \

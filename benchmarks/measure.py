@@ -37,17 +37,19 @@ def measure(
     posts = [each for each in log if each["method"] == "POST"]
     start_s = min((each["arrived_s"] for each in posts), default=0.0) + warm_up_s
     taken = [each for each in posts if each["status"] == 200]
+    # From answer to answer: the first request's latency belongs to no interval between two.
     ended = sorted(each["ended_s"] for each in taken if each["ended_s"] >= start_s)
     end_s = ended[-1] if ended else start_s
+    seconds = end_s - ended[0] if ended else 0.0
     most = ended[: math.ceil(0.95 * len(ended))]
     asked = [each for each in posts if start_s <= each["arrived_s"] <= end_s]
     statuses = Counter(str(each["status"]) for each in asked if each["status"] is not None)
     return Measurement(
         emails=emails,
         delivered=len({each["email"] for each in taken}),
-        seconds=end_s - start_s,
-        per_second=ratio(len(ended), end_s - start_s),
-        per_second_to_95=ratio(len(most), most[-1] - start_s if most else 0.0),
+        seconds=seconds,
+        per_second=ratio(len(ended) - 1, seconds),
+        per_second_to_95=ratio(len(most) - 1, most[-1] - most[0] if most else 0.0),
         requests=len(asked),
         per_delivery=ratio(len(asked), len(ended)),
         share_429=ratio(statuses["429"], len(asked)),

@@ -5,29 +5,39 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import signal
 import time
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import click
 
-from attribute_courier.sandbox import SandboxConfig, SandboxError
+from attribute_courier.sandbox import SandboxConfig
 
-from .measure import Measurement, measure, ratio
-from .report import columns
-from .stage import email, staged, strict
-from .ways import CUSTOM, PLAIN_WAYS, CourierWay, PlainWay
+from .measure import Measurement, measure
+from .report import Target, tell
+from .stage import email, staged, strict, tidily
+from .ways import (
+    CELERY,
+    CUSTOM,
+    DRAMATIQ,
+    FLOOR,
+    OFFICIAL,
+    TASKIQ,
+    CourierWay,
+    RunningCourier,
+    Way,
+    title,
+)
 
+LIMIT = 40
+"""Requests in any second that the stand-in allows."""
 HIDDEN_WARM_UP_S = 30
 HIDDEN_LOAD_S = 75
 RESTARTS_WORKERS = 4
+QUIET_S = 0.5
+"""Seconds after the last answer in which outcomes are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,85 +58,132 @@ class Load:
 class Result:
     """What became of one way's run; `counts` are its own."""
 
-    way: CourierWay | PlainWay
+    way: Way
     measured: Measurement
     counts: dict[str, int]
 
+    @property
+    def name(self) -> str:
+        workers = getattr(self.way, "workers", 1)
+        name = title(self.way)
+        return (
+            name
+            if isinstance(self.way, CourierWay) or workers == 1
+            else f"{name}, {workers} workers"
+        )
 
-def run(way: CourierWay | PlainWay, load: Load) -> Result:
+
+def run(way: Way, load: Load) -> Result:
     """Let one way deliver, on servers of its own, until it is done or its time is up."""
     with ExitStack() as stack:
         stage = stack.enter_context(staged(load.stand_in()))
         running = stack.enter_context(way.running(stage))
         deadline = time.monotonic() + load.bound_s
+        job_ids = []
         for number in range(load.emails):
-            running.send(email(number), CUSTOM)
+            handle = running.send(email(number), CUSTOM)
+            if isinstance(running, RunningCourier):
+                job_ids.append(handle.job_id)
             running.tick()  # sending takes many seconds, too
-        while running.ended() < load.emails and time.monotonic() < deadline:
+        while stage.delivered() < load.emails and time.monotonic() < deadline:
             running.tick()
             time.sleep(0.25)
+        time.sleep(QUIET_S)
         log, stats = stage.stand_in.requests(), stage.stand_in.stats()
+        counts: Counter[str] = Counter()
+        if isinstance(running, RunningCourier):
+            counts.update(str(running.status(job_id)) for job_id in job_ids)
+            counts += running.made
         measured = measure(log, stats, emails=load.emails, warm_up_s=load.warm_up_s)
-        return Result(way=way, measured=measured, counts=running.counts())
+        return Result(way=way, measured=measured, counts=dict(counts))
 
 
-def table(results: list[Result]) -> str:
-    """The results in columns, and for each of the courier's its ratio to each plain way."""
-    plain = [each for each in results if isinstance(each.way, PlainWay)]
-    marks = {each.way.name: f"({mark})" for each, mark in zip(plain, "abcd", strict=False)}
-    head = [
-        "way",
-        "delivered",
-        "seconds",
-        "per s",
-        "to 95 %",
-        "429",
-        "at once",
-        "in 1 s",
-        "requests each",
+def table(results: list[Result]) -> list[list[str]]:
+    """The results in columns, and how much of the limit each makes use of."""
+    lines = [
+        [
+            "way",
+            "delivered",
+            "seconds",
+            "per s",
+            "of the limit",
+            "to 95 %",
+            "429",
+            "at once",
+            "in 1 s",
+            "requests each",
+        ]
     ]
-    lines = [[*head, *(f"vs {mark}" for mark in marks.values())]]
     for result in results:
-        name, it = result.way.name, result.measured
-        ratios = [f"{ratio(it.per_second, each.measured.per_second):.2f}" for each in plain]
+        it = result.measured
         lines.append(
             [
-                f"{name} {marks.get(name, '')}".rstrip(),
+                result.name,
                 f"{it.delivered:,} of {it.emails:,}",
                 f"{it.seconds:.1f}",
                 f"{it.per_second:.1f}",
+                f"{it.per_second / LIMIT:.1%}",
                 f"{it.per_second_to_95:.1f}",
                 f"{it.share_429:.2%}",
                 str(it.most_at_once),
                 str(it.most_in_a_second),
                 f"{it.per_delivery:.3f}",
-                *(ratios if name not in marks else [""] * len(plain)),
             ]
         )
-    return columns(lines)
+    return lines
 
 
-def document(results: list[Result], load: Load) -> dict[str, Any]:
-    """Everything, for `--json`."""
-    parts = ("attribute-courier", "celery", "kombu", "chartmogul", "redis", "requests")
-    return {
-        "load": asdict(load),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-        "versions": {name: version(name) for name in parts},
-        "results": [
-            {"way": each.way.name, **asdict(each.measured), "counts": each.counts}
-            for each in results
-        ],
-    }
+def notes(results: list[Result]) -> list[str]:
+    """What each way counted itself, and two requests at once for one email."""
+    return [
+        f"{result.name}: "
+        + ", ".join(
+            f"{count:,} {name}"
+            for name, count in {**result.counts, "overlaps": result.measured.overlaps}.items()
+        )
+        for result in results
+        if result.counts or result.measured.overlaps
+    ]
+
+
+def targets(results: list[Result]) -> list[Target]:
+    """The courier's, over all numbers of workers."""
+    ours = [each.measured for each in results if isinstance(each.way, CourierWay)]
+    return [
+        Target(
+            what="share of the limit, slowest number of workers",
+            sense="at least",
+            aim=97,
+            found=min(each.per_second for each in ours) / LIMIT * 100,
+            unit="%",
+        ),
+        Target(
+            what="answered 429, most",
+            sense="at most",
+            aim=0.1,
+            found=max(each.share_429 for each in ours) * 100,
+            unit="%",
+        ),
+        Target(
+            what="requests at once, most",
+            sense="at most",
+            aim=20,
+            found=max(each.most_at_once for each in ours),
+        ),
+        Target(
+            what="two requests at once for one email",
+            sense="at most",
+            aim=0,
+            found=sum(each.overlaps for each in ours),
+        ),
+    ]
 
 
 @click.command(
     epilog="""\b
 Examples:
   python -m benchmarks.pace
-  python -m benchmarks.pace --emails 300 --workers 2 --no-plain
+  python -m benchmarks.pace --emails 300 --workers 2 --no-rivals
   python -m benchmarks.pace --hidden-limit 25 --workers 2
   python -m benchmarks.pace --restarts --seed 3 --json restarts.json
 """
@@ -149,21 +206,22 @@ Examples:
     "--hidden-limit",
     type=click.IntRange(min=1),
     help=f"A second limit, which nobody is told: {HIDDEN_LOAD_S} s of load, of which the first "
-    f"{HIDDEN_WARM_UP_S} do not count. Without the plain ways.",
+    f"{HIDDEN_WARM_UP_S} do not count. Without the rivals.",
 )
 @click.option(
     "--restarts",
     is_flag=True,
     help=f"{RESTARTS_WORKERS} workers, of which every 2 to 5 s one is ended (SIGTERM or SIGKILL) "
-    "and replaced. Without the plain ways.",
+    "and replaced. Without the rivals.",
 )
-@click.option("--plain/--no-plain", default=True, show_default=True, help="Run the plain ways.")
+@click.option("--rivals/--no-rivals", default=True, show_default=True, help="Run the rivals.")
 @click.option(
-    "--plain-concurrency",
-    type=click.IntRange(1, 100),
-    default=20,
+    "--rival-workers",
+    type=click.IntRange(1, 10),
+    multiple=True,
+    default=(1,),
     show_default=True,
-    help="Their threads or processes.",
+    help="Worker processes of Celery, dramatiq and taskiq, with 20 threads together.",
 )
 @click.option(
     "--bound",
@@ -181,18 +239,17 @@ def main(
     rate_limit: float | None,
     hidden_limit: int | None,
     restarts: bool,
-    plain: bool,
-    plain_concurrency: int,
+    rivals: bool,
+    rival_workers: tuple[int, ...],
     bound_s: float,
     seed: int,
     path: Path | None,
 ) -> None:
     """Deliver to a strict stand-in for ChartMogul (40 requests in any second, 20 at once, 250 ms):
-    with the courier, and with a plain Celery task around the official client.
+    with the courier, and with each of its rivals.
 
     All of it runs on this machine, in a temporary directory. Nothing is asserted.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is cleared away
     load = Load(emails=emails or 2000, bound_s=bound_s, seed=seed)
     if hidden_limit is not None:
         load = Load(
@@ -202,26 +259,32 @@ def main(
             hidden_limit=hidden_limit,
             warm_up_s=HIDDEN_WARM_UP_S,
         )
-    ways: list[CourierWay | PlainWay] = [
+    ways: list[Way] = [
         CourierWay(workers=count, rate_limit=rate_limit, restarts_seed=seed if restarts else None)
         for count in ([RESTARTS_WORKERS] if restarts else workers)
     ]
-    if plain and not restarts and hidden_limit is None:
-        ways += [replace(way, concurrency=plain_concurrency) for way in PLAIN_WAYS]
+    if rivals and not restarts and hidden_limit is None:
+        ways += [
+            replace(way, workers=count)
+            for count in rival_workers
+            for way in (CELERY, DRAMATIQ, TASKIQ)
+        ]
+        ways += [OFFICIAL, FLOOR]
     results = []
-    for way in ways:
-        click.echo(f"{way.name} …", err=True)
-        try:
+    with tidily():
+        for way in ways:
+            click.echo(f"{title(way)} …", err=True)
             results.append(run(way, load))
-        except (SandboxError, RuntimeError) as error:
-            raise click.ClickException(str(error)) from None
-    click.echo(table(results) + "\n")
-    for result in results:
-        counts = {**result.counts, "overlaps": result.measured.overlaps}
-        said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        click.echo(f"{result.way.name}: {said}")
-    if path is not None:
-        path.write_text(json.dumps(document(results, load), indent=2) + "\n", "utf-8")
+    tell(
+        table(results),
+        notes=notes(results),
+        targets=[] if restarts or hidden_limit is not None else targets(results),
+        path=path,
+        load=asdict(load),
+        results=[
+            {"way": each.name, **asdict(each.measured), "counts": each.counts} for each in results
+        ],
+    )
 
 
 if __name__ == "__main__":

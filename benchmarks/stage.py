@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attribute_courier.sandbox import EmbeddedRedis, SandboxConfig, SandboxProcess
+import click
+
+from attribute_courier.sandbox import EmbeddedRedis, SandboxConfig, SandboxError, SandboxProcess
 
 CUSTOMERS = "*@load.example"
 """Emails that have a customer at the stand-in."""
@@ -23,6 +27,10 @@ class Stage:
     home: Path
     server: EmbeddedRedis
     stand_in: SandboxProcess
+
+    def delivered(self) -> int:
+        """Requests that the stand-in has carried out so far."""
+        return int(self.stand_in.stats()["applied"])
 
 
 def strict(**more: Any) -> SandboxConfig:
@@ -37,9 +45,9 @@ def strict(**more: Any) -> SandboxConfig:
     return SandboxConfig(**{**settings, **more})
 
 
-def unlimited() -> SandboxConfig:
+def unlimited(**more: Any) -> SandboxConfig:
     """A stand-in that answers at once, and as often as it is asked."""
-    return SandboxConfig(rate_limit=10**6, max_parallel=10**3, auto_customers=CUSTOMERS)
+    return SandboxConfig(rate_limit=10**6, max_parallel=10**3, auto_customers=CUSTOMERS, **more)
 
 
 @contextmanager
@@ -54,6 +62,24 @@ def staged(config: SandboxConfig) -> Iterator[Stage]:
         server = stack.enter_context(EmbeddedRedis(home / "redis"))
         stand_in = stack.enter_context(SandboxProcess(config, log=home / "stand-in.log"))
         yield Stage(home=home, server=server, stand_in=stand_in)
+
+
+@contextmanager
+def tidily() -> Iterator[None]:
+    """A benchmark that is ended, or whose servers fail, clears away what it has made."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except (SandboxError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def until(condition: Callable[[], bool], bound_s: float, *, look_every_s: float = 0.05) -> bool:
+    """Look again and again; whether it came true within the bound."""
+    deadline = time.monotonic() + bound_s
+    while not (true := condition()) and time.monotonic() < deadline:
+        time.sleep(look_every_s)
+    return true
 
 
 def forget_settings() -> None:

@@ -9,6 +9,7 @@ import redis
 
 from ..config import Settings, load_settings
 from ..config.connections import connect_briefly
+from ..config.redis_errors import describe_redis_error
 from ..jobs.errors import NotReachable
 from ..state.account import AccountHealth
 from ..state.keys import Keys
@@ -31,20 +32,23 @@ def reaching_redis(settings: Settings) -> Iterator[redis.Redis]:
     try:
         yield connect_briefly(settings)
     except redis.RedisError as error:
-        raise NotReachable(settings.redis_is_silent(error)) from error
+        raise NotReachable(describe_redis_error(settings, error)) from error
 
 
 @contextmanager
-def weathers(account: str | None) -> Iterator[list[AccountHealth]]:
-    """How the account fares, or all of them."""
+def healths(account: str | None) -> Iterator[list[AccountHealth]]:
+    """The account asked for, or all of them."""
     settings = load_settings()
     with reaching_redis(settings) as client:
-        yield [
-            AccountHealth(
-                client,
-                Keys(name),
-                rate_limit=settings.rate_limit,
-                probe_delays_s=settings.probe_delays_s,
-            )
-            for name in accounts_of(settings, account)
-        ]
+        yield [health_of(client, settings, name) for name in accounts_of(settings, account)]
+
+
+def health_of(client: redis.Redis, settings: Settings, account: str) -> AccountHealth:
+    """The account's state as a whole."""
+    return AccountHealth(
+        client,
+        Keys(account),
+        rate_limit=settings.rate_limit,
+        max_parallel=settings.max_parallel,
+        probe_delays_s=settings.probe_delays_s,
+    )

@@ -7,9 +7,10 @@ from datetime import datetime
 
 import click
 
-from ..jobs.attributes import Attribute, in_utc, instant
+from ..jobs.attributes import Attribute
 from ..jobs.errors import FieldError, InvalidJob
 from ..jobs.job import Lane
+from ..jobs.times import in_utc, instant
 from ..producers import add_attributes
 from .main import EXIT_NOT_DELIVERED, EXIT_STILL_PENDING
 from .output import Format, format_option, show_outcomes

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-import redis
 from rich.console import Console
 
 from ..config import load_settings
+from ..config.connections import connect_briefly
 from ..jobs.ids import new_job_id
 from ..jobs.outcome import Outcome
 from ..producers import Producer
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
+from ..state.inbox import Entry, Inbox
 from ..state.keys import Keys
 from .main import EXIT_NOT_DELIVERED
 from .output import Format, format_option, show
@@ -143,10 +144,9 @@ def _enqueue(producer: Producer) -> Iterator[_Job]:
         "attributes": [{"type": "Integer", "key": "age", "value": "eight"}],
         "occurred_at": now.isoformat(),
     }
-    keys = Keys(producer.settings.default_account)
-    client = redis.Redis.from_url(producer.settings.redis_url.reveal())
-    client.hset(keys.inbox, job_id, json.dumps(document))
-    client.close()
+    with connect_briefly(producer.settings) as client:
+        inbox = Inbox(client, Keys(producer.settings.default_account), retention_s=3600)
+        inbox.put("live", [Entry(job_id=job_id, wire=json.dumps(document))])
     yield _Job(job_id, "grace@example.com", "age=eight, as Integer", "invalid")
 
 
@@ -159,7 +159,7 @@ def _follow(producer: Producer, jobs: list[_Job]) -> dict[str, Outcome]:
                 raise TimeoutError
             for job in jobs:
                 outcome = producer.outcome(job.job_id)
-                if job.job_id not in ended and outcome is not None and outcome.ended:
+                if job.job_id not in ended and outcome is not None and outcome.settled:
                     ended[job.job_id] = outcome
                     told(f"{len(ended)} of {len(jobs)}: {job.email} · {outcome.summary()}")
             time.sleep(0.05)

@@ -15,7 +15,7 @@ from ..config import Settings, load_settings
 from ..config.connections import connect_briefly
 from ..config.settings import is_loopback
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
-from ..state.keys import Keys
+from ..state.clock import work_exists
 from .main import EXIT_UNREACHABLE, EXIT_USAGE, Failure
 from .stage import start_worker
 
@@ -86,13 +86,7 @@ def _redis(settings: Settings, data_dir: Path, running: ExitStack) -> str:
     client = connect_briefly(settings)
     try:
         client.ping()
-        waiting = any(
-            client.exists(
-                keys.inbox,
-                *(keys.prefix + name for name in ("due:live", "due:bulk", "inflight")),
-            )
-            for keys in map(Keys, settings.accounts)
-        )
+        waiting = work_exists(client, settings.accounts)
     except redis.AuthenticationError:
         raise Failure(
             f"the Redis at {settings.redis_address} wants a password", EXIT_UNREACHABLE

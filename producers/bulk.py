@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
-from ..jobs.attributes import kind
-from ..jobs.build import Attributes, build_job
-from ..jobs.errors import FieldError, InvalidJob, NotEnqueued
+from ..jobs.attributes import Attributes
+from ..jobs.build import build_job
+from ..jobs.errors import FieldError, InvalidJob, NotEnqueued, shown_field
 from ..jobs.job import EPOCH, Lane
-from ..jobs.schema import shown_field
+from ..jobs.plain import kind
+from ..state.inbox import Entry
 from ..state.keys import Keys
-from .inbox import Entry, Inbox
+from .inbox import Inbox, entry_of
 
 Item = tuple[str, Attributes] | Mapping[str, Any]
 """A job for `add_many`: email and attributes, or a mapping.
@@ -151,8 +152,8 @@ class BulkLoad:
         # Never the same time twice, so that the later item of an email is the newer one.
         self._latest = max(datetime.now(UTC), self._latest + _MICROSECOND)
         job = build_job(
-            fields.get("email"),  # type: ignore[arg-type]  # whatever it is, it is judged
-            fields.get("attributes"),  # type: ignore[arg-type]
+            email=fields.get("email"),
+            attributes=fields.get("attributes"),
             source=fields.get("source"),
             occurred_at=fields.get("occurred_at"),
             idempotency_key=fields.get("idempotency_key"),
@@ -161,7 +162,7 @@ class BulkLoad:
             now=self._latest,
             job_id=job_id,
         )
-        return _Made(entry=Entry.of(job, self._keys), own_id=job_id is not None)
+        return _Made(entry=entry_of(job), own_id=job_id is not None)
 
     def _hand_over(self, items: list[_Made | Rejected]) -> Batch:
         made = [each for each in items if isinstance(each, _Made)]
@@ -184,7 +185,8 @@ class BulkLoad:
         try:
             self._wait_for_room()
             unsure = len(made)
-            return self._inbox.put(self._keys, self._lane, [each.entry for each in made])
+            known = self._inbox.put(self._keys, self._lane, [each.entry for each in made])
+            return {position: each.job_id for position, each in known.items()}
         except NotEnqueued as error:
             perhaps = f", and perhaps {unsure} more" if unsure else ""
             text = f"{error}; {self._enqueued} jobs were enqueued before that{perhaps}"

@@ -8,19 +8,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import redis
 
 from ..config import CourierCelery, Settings, load_settings
-from ..jobs.build import Attributes, build_job
-from ..jobs.errors import FieldError, InvalidJob, NotReachable
-from ..jobs.job import Lane, normalized_email
+from ..config.redis_errors import describe_redis_error
+from ..jobs.attributes import Attributes
+from ..jobs.build import build_job
+from ..jobs.emails import normalized_email
+from ..jobs.errors import FieldError, IdempotencyConflict, InvalidJob, NotReachable
+from ..jobs.job import Lane
 from ..jobs.outcome import Outcome
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from .bulk import Batch, Bulk, BulkLoad, Item
-from .inbox import Entry, Inbox
+from .inbox import Inbox, entry_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class Receipt:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             outcome = self.outcome()
-            if outcome is not None and outcome.ended:
+            if outcome is not None and outcome.settled:
                 return outcome
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"job {self.job_id} is still pending after {timeout:g} s")
@@ -68,7 +71,7 @@ class Receipt:
         async with asyncio.timeout(timeout):
             while True:
                 outcome = await asyncio.to_thread(self.outcome)
-                if outcome is not None and outcome.ended:
+                if outcome is not None and outcome.settled:
                     return outcome
                 await asyncio.sleep(poll)
 
@@ -120,21 +123,22 @@ class Producer:
         """
         keys = self._keys(account)
         job = build_job(
-            email,
-            attributes,
+            email=email,
+            attributes=attributes,
             source=source,
             occurred_at=occurred_at,
             idempotency_key=idempotency_key,
             lane=lane,
             only_changed=only_changed,
-            now=datetime.now(UTC),
         )
-        entry = Entry.of(job, keys)
-        answers_for_it = self._inbox.put(keys, job.lane, [entry]).get(0, job.job_id)
+        known = self._inbox.put(keys, job.lane, [entry_of(job)]).get(0)
+        if known is not None and known.conflict:
+            raise IdempotencyConflict(known.job_id)
+        job_id = known.job_id if known is not None else job.job_id
         return Receipt(
-            job_id=answers_for_it,
+            job_id=job_id,
             account=keys.account,
-            duplicate=answers_for_it != job.job_id,
+            duplicate=job_id != job.job_id,
             _producer=self,
         )
 
@@ -220,7 +224,7 @@ class Producer:
         try:
             yield Outcomes(self._inbox.redis, self._keys(account))
         except redis.RedisError as error:
-            raise NotReachable(self.settings.redis_is_silent(error)) from error
+            raise NotReachable(describe_redis_error(self.settings, error)) from error
 
     @property
     def celery(self) -> CourierCelery:
@@ -256,7 +260,7 @@ def default_producer() -> Producer:
     global _default
     with _lock:
         if _default is None:
-            _default = Producer(load_settings())
+            _default = Producer(load_settings(strict=False))
         return _default
 
 

@@ -99,10 +99,9 @@ class Courier:
     def outcomes(self) -> Outcomes:
         return Outcomes(self.client, self.keys)
 
-    def weather(self, account: str | None = None) -> AccountHealth:
-        """What holds an account back, and how it fares."""
-        keys = Keys(account or self.account)
-        return AccountHealth(self.client, keys, rate_limit=39.2, probe_delays_s=(60.0,))
+    def health(self, account: str | None = None) -> AccountHealth:
+        """How an account stands, and what holds it back."""
+        return AccountHealth(self.client, Keys(account or self.account), rate_limit=39.2)
 
     def start_worker(self, **environ: str) -> LeashedProcess:
         """A real worker, ready to work."""

@@ -16,13 +16,10 @@ from celery import bootsteps
 
 from ..config import load_settings, make_celery
 from ..config.connections import connect_patiently
-from ..state.account import AccountHealth
-from ..state.keys import Keys
-from ..state.mailboxes import Mailboxes
-from ..state.outcomes import Outcomes
-from .account_worker import LEASE_MARGIN_S, TICK_S, Courier
-from .chartmogul import ChartMogul
-from .notifier import CeleryNotifier
+from ..config.redis_errors import describe_redis_error
+from .account_worker import TICK_S, AccountWorker
+from .notifier import Notifier
+from .ticker import Ticker
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +30,8 @@ settings = load_settings()
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
 app.conf.worker_consumer = "attribute_courier.worker.consumer:Intake"
-_post = CeleryNotifier(app)
+_notifier = Notifier(app)
+stopping = threading.Event()
 
 
 @cache
@@ -42,8 +40,8 @@ def _client() -> redis.Redis:
 
 
 @cache
-def courier_of(account: str) -> Courier:
-    """The courier of an account.
+def account_worker_of(account: str) -> AccountWorker:
+    """The worker of an account.
 
     Raises:
         LookupError: no such account is configured here.
@@ -54,70 +52,43 @@ def courier_of(account: str) -> Courier:
             f"no account of this name is configured here; COURIER_ACCOUNTS names "
             f"{', '.join(settings.accounts)}"
         )
-    keys = Keys(account)
-    return Courier(
-        account,
-        settings,
-        mailboxes=Mailboxes(
-            _client(),
-            keys,
-            # Longer than a request (promise 3), and than a lost one can still act after it.
-            lease_s=2 * settings.timeout_s + LEASE_MARGIN_S,
-            retention_s=settings.retention_s,
-            rate_limit=settings.rate_limit,
-            bulk_share=settings.bulk_share,
-            strict_types=settings.strict_types,
-        ),
-        outcomes=Outcomes(_client(), keys),
-        weather=AccountHealth(
-            _client(),
-            keys,
-            rate_limit=settings.rate_limit,
-            probe_delays_s=settings.probe_delays_s,
-        ),
-        chartmogul=ChartMogul(
-            settings.api_url,
-            settings.api_key(account),
-            timeout_s=settings.timeout_s,
-            with_associated_emails=settings.with_associated_emails,
-        ),
-        post=_post,
-    )
+    return AccountWorker(account, settings, client=_client(), notifier=_notifier)
 
 
-class Ticker(bootsteps.StartStopStep):
-    """Runs each account's `tick` in a thread of its own, from the worker's start to its stop."""
+class Ticking(bootsteps.StartStopStep):
+    """Runs the ticker in a thread of its own, from the worker's start to its stop."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
-        self._stopping = threading.Event()
+        """Nothing: Celery passes what a step may need."""
 
     def start(self, worker: Any) -> None:
         # A missing key stops the worker here, and not job by job.
-        couriers = {account: courier_of(account) for account in settings.accounts}
-        for account, courier in couriers.items():
-            name = f"ticker-{account}"
-            threading.Thread(
-                target=self._run, args=(account, courier), name=name, daemon=True
-            ).start()
+        workers = {account: account_worker_of(account) for account in settings.accounts}
+        ticker = Ticker(_client(), workers)
+        for run in (lambda: _tick(ticker), lambda: ticker.repair_until(stopping)):
+            threading.Thread(target=run, name="ticker", daemon=True).start()
 
     def stop(self, worker: Any) -> None:
-        self._stopping.set()
+        stopping.set()
 
-    def _run(self, account: str, courier: Courier) -> None:
-        wait_s = 0.0
-        while not self._stopping.wait(wait_s):
-            try:
-                wait_s = courier.tick()
-            except redis.RedisError as error:
-                log.warning("Redis does not answer (%s); trying again", type(error).__name__)
-                wait_s = TICK_S
-            except Exception:
-                log.exception("the ticker met an unexpected error; trying again")
-                wait_s = TICK_S
+
+def _tick(ticker: Ticker) -> None:
+    wait_s, trouble = 0.0, ""
+    while not stopping.wait(wait_s):
+        try:
+            wait_s, trouble = ticker.tick(), ""
+        except redis.RedisError as error:
+            words = describe_redis_error(settings, error)
+            if words != trouble:
+                log.warning("%s", words)
+            wait_s, trouble = TICK_S, words
+        except Exception:
+            log.exception("the ticker met an unexpected error; trying again")
+            wait_s = TICK_S
 
 
 class Reports(bootsteps.StartStopStep):
-    """Lends the worker's event dispatcher to the couriers while it is connected.
+    """Lends the worker's event dispatcher to the notifier while it is connected.
 
     Events go out together, a few times a second: Celery sends nearly each by itself, which would be
     a quarter of the worker's CPU time.
@@ -132,10 +103,10 @@ class Reports(bootsteps.StartStopStep):
         dispatcher = consumer.event_dispatcher
         dispatcher.buffer_limit = EVENTS_AT_ONCE
         self._timer = consumer.hub.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush)
-        _post.dispatcher = dispatcher
+        _notifier.dispatcher = dispatcher
 
     def stop(self, consumer: Any) -> None:
-        _post.dispatcher = None
+        _notifier.dispatcher = None
         if self._timer is not None:
             self._timer.cancel()
         if consumer.event_dispatcher is not None:
@@ -143,5 +114,5 @@ class Reports(bootsteps.StartStopStep):
                 consumer.event_dispatcher.flush()
 
 
-app.steps["worker"].add(Ticker)
+app.steps["worker"].add(Ticking)
 app.steps["consumer"].add(Reports)

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
-from ..jobs.attributes import Attribute, AttributeType, canonical, in_utc, instant
+from ..jobs.attributes import Attribute, AttributeType, canonical
 from ..jobs.errors import InvalidJob
+from ..jobs.times import in_utc, instant
 
 _MILLISECOND = timedelta(milliseconds=1)
 

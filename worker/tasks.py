@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from ..config.celery import ACCEPT_TASK, DELIVER_TASK
-from .app import app, courier_of
+from .app import account_worker_of, app, stopping
 
 
 @app.task(name=ACCEPT_TASK)
-def accept(account: str, job_id: str | None = None) -> str:  # noqa: ARG001  # of 0.1.0's producers
-    """Accept what is in an account's inbox."""
-    return f"jobs accepted: {courier_of(account).accept()}"
+def accept(account: str) -> str:
+    """Accept what is in an account's inbox, and deliver what can be delivered."""
+    return account_worker_of(account).accept(stopping)
 
 
 @app.task(name=DELIVER_TASK)
-def deliver(account: str, mailbox_id: str, token: str) -> str:
-    """Make deliveries, the first under this lease."""
-    return courier_of(account).deliver(mailbox_id, token)
+def deliver(account: str) -> str:
+    """Deliver what is due for an account, for some seconds."""
+    return account_worker_of(account).deliver(stopping)

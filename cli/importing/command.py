@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
@@ -16,8 +15,7 @@ from ...jobs.errors import InvalidJob, NotEnqueued, NotReachable
 from ...jobs.job import Lane
 from ...jobs.outcome import SUCCESSES, Status
 from ...producers import Batch, Producer, default_producer
-from ...state.keys import Keys
-from ..account import accounts_of, reaching_redis
+from ..account import accounts_of, health_of, reaching_redis
 from ..main import (
     EXIT_NOT_DELIVERED,
     EXIT_STILL_PENDING,
@@ -233,8 +231,7 @@ def _types_used(settings: Settings, account: str, work: Import) -> dict[str, str
     """Of each key that was sent from here before, the type that was used first."""
     keys = list(work.keys)
     with reaching_redis(settings) as client:
-        types: Any = client.hmget(Keys(account).types, keys) if keys else []
-    return {key: type_ for key, type_ in zip(keys, types, strict=True) if type_ is not None}
+        return health_of(client, settings, account).types(keys)
 
 
 def _plan(

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...jobs.build import MAX_AHEAD
-from ...jobs.job import normalized_email
+from ...jobs.emails import normalized_email
 from ...producers.bulk import Batch
 from .columns import Choice, Key, Layout, Unfit, as_type, quoted, split
 from .table import Row, Table, TableError

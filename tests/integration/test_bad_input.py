@@ -220,7 +220,7 @@ def test_garbage_in_the_inbox_is_recorded_and_does_not_come_back(courier: Courie
             assert raw.ttl(prefix + job_id) > 0
 
     # One outcome each and one line each: nothing was done twice.
-    assert courier.weather().fare().last_hour["invalid"] == len(entries)
+    assert courier.health().status().last_hour["invalid"] == len(entries)
     assert courier.log().count(": invalid: ") == len(entries)
     assert max(map(len, courier.log().splitlines())) < 1_000
     assert len(courier.posts()) == len(courier.posts(ADA)) <= 2

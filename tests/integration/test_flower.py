@@ -148,7 +148,7 @@ def test_flower_shows_every_job_and_nothing_private(
     check_the_results(flower, expected)
     check_the_pages(flower, expected)
 
-    courier.weather().pause("for the test")
+    courier.health().pause("for the test")
     waits = add(ADA, {"channel": VALUE}).job_id
     wait_until(lambda: flower.state(waits) == "RECEIVED", what="a job that waits is shown")
     assert flower.tasks()[waits]["args"] == "a***@example.com · 1 attribute"

@@ -275,6 +275,6 @@ def assert_it_can_be_shown(outcome: Outcome) -> None:
 
 
 def assert_it_fares(desk: Desk) -> None:
-    fare = desk.weather.fare()
+    fare = desk.weather.status()
     assert 0 <= fare.held_for_s <= 301
     assert 0 < fare.rate <= 1000

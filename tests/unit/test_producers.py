@@ -40,7 +40,6 @@ from attribute_courier.producers import (
     default_producer,
 )
 from attribute_courier.producers import producer as module
-from attribute_courier.producers.transport import Channel
 from attribute_courier.sandbox import EmbeddedRedis
 from attribute_courier.state.keys import Keys
 
@@ -345,35 +344,6 @@ def black_hole() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def passing_first(url: str, *, passed: int) -> Iterator[str]:
-    """A way to a server that answers on the first connections, and never on later ones."""
-    host, port = url.removeprefix("redis://").removesuffix("/0").split(":")
-    count = 0
-
-    def pass_on(connection: socket.socket) -> None:
-        nonlocal count
-        count += 1
-        if count > passed:
-            return
-        upstream = socket.create_connection((host, int(port)))
-        for source, target in ((connection, upstream), (upstream, connection)):
-            threading.Thread(target=_copy, args=(source, target), daemon=True).start()
-
-    with listening(pass_on) as own:
-        yield f"redis://127.0.0.1:{own}/0"
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    for each in (source, target):
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
-        each.close()
-
-
-@contextlib.contextmanager
 def listening(serve: Any) -> Iterator[int]:
     connections = []
 
@@ -444,18 +414,6 @@ class TestWithoutRedis:
                 server.resume()
             assert producer.add_attributes(ADA, {"plan": "free"}).job_id, "and it recovers"
 
-    def test_only_the_message_hangs(
-        self, server: EmbeddedRedis, inbox: redis.Redis, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """The job is in the inbox by then, where a worker finds it: no error."""
-        with passing_first(server.url, passed=1) as url, closing(url) as producer:
-            with within_the_bound():
-                receipt = producer.add_attributes(ADA, {"plan": "pro"})
-            assert inbox.hexists(KEYS.inbox, receipt.job_id)
-            assert inbox.llen(KEY_PREFIX + "accept") == 0
-            assert "no message sent to the workers" in caplog.text
-            assert ADA not in caplog.text
-
     def test_a_connection_that_was_cut_meanwhile_is_replaced(
         self, producer: Producer, inbox: redis.Redis
     ) -> None:
@@ -512,27 +470,6 @@ def test_threads_may_share_a_producer(producer: Producer, inbox: redis.Redis) ->
     job_ids = {receipt.job_id for receipt in receipts}
     assert len(job_ids) == 80
     assert set(inbox.hkeys(KEYS.inbox)) == job_ids
-
-
-def test_messages_are_sent_by_one_client(
-    producer: Producer, inbox: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Kombu would make one for each, at a quarter of the message's price."""
-    made = []
-    make = Channel._create_client  # type: ignore[attr-defined]  # the stubs lack it
-
-    def counted(channel: Channel, **options: Any) -> Any:
-        made.append(channel)
-        return make(channel, **options)
-
-    monkeypatch.setattr(Channel, "_create_client", counted)
-    producer.add_attributes(ADA, {"plan": "pro"})
-    before = len(made)  # none, if another test has opened kombu's pool of connections
-    for _ in range(3):
-        inbox.delete(KEYS.inbox_lane("live"))  # as if a worker had taken what was there
-        producer.add_attributes(ADA, {"plan": "pro"})
-    assert len(made) == before
-    assert inbox.llen(KEY_PREFIX + "accept") == 4
 
 
 _FORK = """

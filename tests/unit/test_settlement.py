@@ -75,8 +75,7 @@ def customer(**custom: Any) -> dict[str, Any]:
 
 
 def taken(*entries: Any) -> Verdict:
-    shown = tuple(entry["attributes"]["custom"] for entry in entries)
-    return Verdict(kind=Kind.TAKEN, http_status=200, entries=entries, shown=shown)
+    return Verdict(kind=Kind.TAKEN, http_status=200, entries=entries)
 
 
 UNMATCHED = Verdict(kind=Kind.UNMATCHED, http_status=404, message="none found")

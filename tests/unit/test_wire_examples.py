@@ -11,7 +11,8 @@ from typing import Any
 import fakeredis
 import pytest
 
-from attribute_courier.jobs.attributes import AttributeType, attributes_from
+from attribute_courier.jobs.attributes import AttributeType
+from attribute_courier.jobs.build import build_job
 from attribute_courier.jobs.errors import InvalidJob
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import Lane
@@ -36,17 +37,9 @@ REFERENCE: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("language", REFERENCE)
 def test_each_example_of_the_reference_is_a_job_and_is_sent_as_written(language: str) -> None:
     custom = REFERENCE[language]
-    made = load_job(
-        JOB_ID,
-        {
-            "v": 1,
-            "email": "ada@example.com",
-            "attributes": attributes_from(custom),
-            "occurred_at": "2026-03-01T09:30:00Z",
-        },
-    )
+    made = build_job(email="ada@example.com", attributes=custom)
     assert [attribute.as_dict() for attribute in made.attributes] == custom
-    again = load_wire(JOB_ID, dump_wire(made))
+    again = load_wire(made.job_id, dump_wire(made))
     assert again == made
     assert [attribute.as_dict() for attribute in again.attributes] == custom
 
