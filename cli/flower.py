@@ -6,7 +6,8 @@ import os
 
 import click
 
-from ..config import load_settings, make_celery
+from ..config import load_settings
+from ..config.celery import make_celery
 from ..config.settings import is_loopback
 
 

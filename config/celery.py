@@ -117,6 +117,7 @@ def make_celery(settings: Settings) -> CourierCelery:
         broker_transport="attribute_courier.config.broker:Transport",
         broker_use_ssl=_tls(settings.redis) if settings.redis.tls else None,
         broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,  # an error answer within a transaction's answer
         broker_connection_max_retries=None,  # the default gives up after 100
         broker_transport_options={
             "global_keyprefix": KEY_PREFIX,

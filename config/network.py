@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .errors import SettingsError
+from .settings import Settings
+
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
@@ -72,3 +75,15 @@ def _certificate_fault(path: Path) -> str:
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or 'not a file'}"
     return ""
+
+
+def check_for_work(settings: Settings) -> None:
+    """Whether the settings are enough for a worker.
+
+    Raises:
+        SettingsError: an account has no API key, or a proxy or certificate cannot be used.
+    """
+    for account in settings.accounts:
+        settings.api_key(account)
+    if faults := network_faults():
+        raise SettingsError("; ".join(faults))

@@ -16,6 +16,8 @@ def trimmed(text: str) -> str:
 
     Copying from a web page or a spreadsheet brings them along. They are no part of any email.
     """
+    if text and "!" <= text[0] <= "~" and "!" <= text[-1] <= "~":  # most texts
+        return text
     start, end = 0, len(text)
     while start < end and _is_invisible(text[start]):
         start += 1

@@ -42,11 +42,12 @@ def plain(value: object) -> object:
         raise InvalidJob.of(
             "value", f"cannot be read: {kind(value)} raised {kind(error)}"
         ) from None
+    # `type`, not `isinstance`: a caller's class can lie to that one, or raise.
     if found is None:
         raise _missing("None")
-    if (isinstance(found, float) and found != found) or (
-        isinstance(found, Decimal) and found.is_nan()
-    ):
+    if type(found) is float and found != found:
+        raise _missing("NaN")
+    if type(found) is Decimal and found.is_nan():
         raise _missing("NaN")
     return found
 
@@ -112,7 +113,7 @@ def _from_numpy(value: Any) -> object:
             moment = value.astype("datetime64[us]").item()
             if moment is None:
                 raise _missing("NaT")
-            if not isinstance(moment, datetime):
+            if type(moment) is not datetime:
                 raise _outside_the_years()
             return moment
         case "m" if value != value:

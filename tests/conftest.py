@@ -124,9 +124,7 @@ class Courier:
     def wait(self, *receipts: Receipt, timeout_s: float = 30) -> list[Outcome]:
         """Wait until all these jobs are at their end."""
         deadline = time.monotonic() + timeout_s
-        return [
-            receipt.wait(max(0.1, deadline - time.monotonic()), poll=0.02) for receipt in receipts
-        ]
+        return [receipt.wait(max(0.1, deadline - time.monotonic())) for receipt in receipts]
 
     def custom(self, email: str, customer: int = 0) -> dict[str, Any]:
         """The custom attributes that a customer has in the stand-in."""
