@@ -144,16 +144,21 @@ def test_attributes_show_a_value_under_its_key() -> None:
         assert not shows(custom, age)
 
 
-def _attribute(type_: str, value: object) -> Attribute | None:
+def _attribute(type_: str, value: object) -> Attribute:
+    return Attribute.of(type_, value, key="k")
+
+
+def _fits(type_: str, value: object) -> bool:
     try:
-        return Attribute.of(type_, value, key="k")
+        _attribute(type_, value)
     except InvalidJob:  # a text of blanks alone, for one
-        return None
+        return False
+    return True
 
 
 def attributes() -> st.SearchStrategy[Attribute]:
     def of(type_: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Attribute]:
-        return values.map(partial(_attribute, type_)).filter(lambda found: found is not None)
+        return values.filter(partial(_fits, type_)).map(partial(_attribute, type_))
 
     return st.one_of(
         of("String", st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=255)),
