@@ -9,10 +9,10 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 import click
-import redis
 
 from ..config import Settings, load_settings
 from ..config.connections import connect_briefly
+from ..config.redis_errors import AuthenticationError, RedisError
 from ..config.settings import is_loopback
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
 from ..state.clock import work_exists
@@ -87,11 +87,11 @@ def _redis(settings: Settings, data_dir: Path, running: ExitStack) -> str:
     try:
         client.ping()
         waiting = work_exists(client, settings.accounts)
-    except redis.AuthenticationError:
+    except AuthenticationError:
         raise Failure(
             f"the Redis at {settings.redis_address} wants a password", EXIT_UNREACHABLE
         ) from None
-    except redis.RedisError:
+    except RedisError:
         pass
     else:
         if waiting and not settings.api_keys:

@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 
 from ..config.secret import Secret
 from ..jobs.emails import redacted_email
-from ..state.mailboxes import AccountNews, Claim, Idle, Mailboxes, Next, Settlement, Wait
+from ..state.claims import AccountNews, Claim, Idle, Next, Settlement, Wait
+from ..state.mailboxes import Mailboxes
 from ..state.outcomes import Outcomes
 from .acceptance import Acceptance
 from .chartmogul import Answer, ChartMogul, NoAnswer, NotSent

@@ -14,7 +14,7 @@ from ..jobs.errors import InvalidJob
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import REPLAYABLE, Status, customers_phrase
 from ..jobs.schema import dump_wire
-from ..state.mailboxes import Claim, JobResult, PendingJob, Settlement, Value
+from ..state.claims import Claim, JobResult, PendingJob, Settlement, Value
 from .confirm import shows
 from .verdicts import Kind, Verdict
 
