@@ -230,7 +230,12 @@ class _Line:
         except _TooLate:
             self._close()
             return NotSent()
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        except (
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,  # of an answer that is none
+        ) as error:
             self._close()
             sent = self._sent_s is not None
             reason = f"no answer within {self._timeout_s:g} s" if self.over else _reason(error)
