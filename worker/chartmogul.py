@@ -154,7 +154,7 @@ class ChartMogul:
 
     def _line(self) -> _Line:
         line: _Line | None = getattr(self._threads, "line", None)
-        if line is None:
+        if line is None or line.pid != os.getpid():  # a connection is not shared after a fork
             self._threads.line = line = _Line(self._api_url, self._api_key, self._timeout_s)
         return line
 
@@ -175,6 +175,7 @@ class _Line:
     """A thread's connection to ChartMogul, with the times of the request that is on it."""
 
     def __init__(self, api_url: str, api_key: Secret, timeout_s: float) -> None:
+        self.pid = os.getpid()
         self._api_url = api_url
         self._timeout_s = timeout_s
         credentials = base64.b64encode(f"{api_key.reveal()}:".encode()).decode()
@@ -282,7 +283,8 @@ class _Line:
             OSError,
             ValueError,  # a host that cannot be written as one
         ) as error:
-            unreachable = way.unreachable(error, connection)
+            # Cut off, a connection looks as if the other side had ended it.
+            unreachable = way.unreachable(TimeoutError() if self.over else error, connection)
             self._close()
             raise unreachable from None
         # Keep the socket: urllib3 clears `connection.sock` on `Connection: close` while the body
@@ -410,6 +412,7 @@ class _Way:
                 return _Unreachable(f"no connection to {proxy}: {words}", own_side=True)
             if isinstance(error, http.client.HTTPException):
                 return _Unreachable(f"{proxy} does not answer as a proxy does", own_side=True)
+            to += f" through {proxy}"
         if isinstance(error, ssl.SSLCertVerificationError | CertificateError):
             return _Unreachable(f"the certificate of {to} does not verify: {words}", own_side=True)
         if isinstance(error, ValueError | urllib3.exceptions.LocationParseError):
@@ -424,7 +427,10 @@ class _Way:
         parts = urlsplit(proxy)
         try:
             context = self._tls_context() if parts.scheme == "https" else None
-            return urllib3.ProxyManager(proxy, proxy_ssl_context=context)
+            manager = urllib3.ProxyManager(proxy, proxy_ssl_context=context)
+            if manager.proxy and manager.proxy.host:
+                return manager
+            reason = "the address of the proxy names no host"
         except urllib3.exceptions.ProxySchemeUnknown:
             reason = f"a proxy is http:// or https://, not {parts.scheme}://"
         except (urllib3.exceptions.HTTPError, ValueError):
@@ -504,6 +510,10 @@ class _Watch:
     """
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Watch nothing yet."""
         self._lock = threading.Lock()
         self._lines: set[_Line] = set()
         self._any = threading.Event()
@@ -515,7 +525,7 @@ class _Watch:
         with self._lock:
             self._lines.add(line)
             self._any.set()
-            if not self._thread.is_alive():  # also in a process that was forked
+            if not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
         try:
@@ -536,3 +546,5 @@ class _Watch:
 
 
 _watch = _Watch()
+# A process that is forked inherits neither the thread nor, maybe, a lock that anybody opens.
+os.register_at_fork(after_in_child=_watch.begin)
