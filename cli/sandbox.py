@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..sandbox import DEFAULT_API_KEY, SandboxConfig, SandboxConfigError, serve
+from ..sandbox import DEFAULT_API_KEY, SandboxConfig, SandboxConfigError
+from .extras import needing
 
 
 @click.command(
@@ -67,6 +68,8 @@ def command(
     ada@example.com, two@example.com (two customers) and quiet@example.com (a customer that is
     never changed). Where the reference is silent, the real ChartMogul may answer differently.
     """
+    with needing("sandbox"):
+        from ..sandbox import serve
     try:
         config = SandboxConfig(
             seed=seed,

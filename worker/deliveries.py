@@ -121,8 +121,7 @@ class Deliveries:
                         return stint
                     step = self._mailboxes.claim(stint.id, reserved=step.reserved)
                 case Claim():
-                    over = time.monotonic() >= ends_s or stopping.is_set()
-                    step = self._deliver(step, stint, go_on=not over)
+                    step = self._deliver(step, stint, ends_s, stopping)
         if not stopping.is_set():
             self._notifier.deliver(self._account)  # another stint goes on
         return stint
@@ -136,7 +135,9 @@ class Deliveries:
         time.sleep(max(0.0, ends_s - time.monotonic()))
         return not stopping.is_set()
 
-    def _deliver(self, claim: Claim, stint: Stint, *, go_on: bool) -> Next | None:
+    def _deliver(
+        self, claim: Claim, stint: Stint, ends_s: float, stopping: threading.Event
+    ) -> Next | None:
         """One request with what waits for one email. Returns the stint's next delivery."""
         if claim.ask:
             self._notifier.deliver(self._account)
@@ -146,6 +147,7 @@ class Deliveries:
             leave_by_s=claim.claimed_s + LEAVE_WITHIN_S,
             ends_by_s=claim.claimed_s + self._policy.timeout_s,
         )
+        go_on = time.monotonic() < ends_s and not stopping.is_set()
         if isinstance(answer, NotSent):
             self._mailboxes.give_back(claim)
             return self._mailboxes.claim(stint.id) if go_on else None
@@ -173,8 +175,8 @@ class Deliveries:
         for outcome in settled.outcomes:
             if outcome.lane == "live":  # Flower does not show bulk jobs
                 self._notifier.report(outcome)
-        if claim.inbox and go_on:
-            self._acceptance.accept()
+        if claim.inbox and go_on and self._acceptance.accept() and isinstance(settled.next, Idle):
+            return self._mailboxes.claim(stint.id)  # what was accepted just now is due
         return settled.next
 
     def _judge(self, answer: Answer | NoAnswer) -> Verdict:

@@ -310,7 +310,7 @@ def _phrases(part: object, about: str, depth: int) -> Iterator[str]:
     if depth > _MAX_DEPTH:
         return
     match part:
-        case str() if part.strip():
+        case str() if any(char.isprintable() and char != " " for char in part):
             text = part.strip()
             yield text if not about or about in text else f"{about}: {text}"
         case list():

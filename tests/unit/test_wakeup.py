@@ -14,8 +14,8 @@ import redis
 from celery import Celery, current_app
 from kombu import pools
 
-from attribute_courier.config import Secret, Settings, load_settings, make_celery
-from attribute_courier.config.celery import ACCEPT_QUEUE, ACCEPT_TASK, KEY_PREFIX
+from attribute_courier.config import Secret, Settings, load_settings
+from attribute_courier.config.celery import ACCEPT_QUEUE, ACCEPT_TASK, KEY_PREFIX, make_celery
 from attribute_courier.jobs.errors import NotEnqueued
 from attribute_courier.producers import Producer
 from attribute_courier.producers.wakeup import WakeUp
