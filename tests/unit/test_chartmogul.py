@@ -245,6 +245,17 @@ class TestWhatComesBack:
         assert answer.retry_after_s is not None
         assert 5 < answer.retry_after_s <= 7
 
+    def test_may_say_more_than_once_how_long_to_wait(self) -> None:
+        """CM8"""
+
+        def serve(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            headers = b"Retry-After: 1.5\r\nRetry-After: soon\r\nRetry-After: 1\r\n"
+            connection.sendall(b"HTTP/1.1 429 No\r\n" + headers + b"Content-Length: 0\r\n\r\n")
+
+        with serving(serve) as server:
+            assert answer_of(client_of(server.url).ping()).retry_after_s == 1.5
+
     @pytest.mark.parametrize("body", ["html", "empty"])
     def test_may_have_any_body(self, stand_in: SandboxProcess, body: str) -> None:
         stand_in.configure(faults=[{"kind": "status", "status": 502, "body": body}])
