@@ -125,10 +125,8 @@ def judge_route(verdict: Verdict, ping: Answer | NoAnswer) -> Verdict:
         return replace(found, may_still_act=False)
     if found.kind is Kind.ACCOUNT:
         return found
-    message = f"{verdict.message}; a ping fails too (HTTP {found.http_status}): "
-    return replace(
-        verdict, kind=Kind.ACCOUNT, message=message + "check CHARTMOGUL_API_URL, it ends in /v1"
-    )
+    hint = f"check CHARTMOGUL_API_URL, it ends in /v1: a ping fails too (HTTP {found.http_status})"
+    return replace(verdict, kind=Kind.ACCOUNT, message=f"{hint}; {verdict.message}")
 
 
 def is_pong(answer: Answer | NoAnswer) -> bool:

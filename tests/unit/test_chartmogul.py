@@ -33,9 +33,9 @@ from attribute_courier.worker.chartmogul import (
     NoAnswer,
     NotSent,
     _Line,
-    _Way,
 )
 from attribute_courier.worker.verdicts import Kind, judge
+from attribute_courier.worker.way import Way
 
 from ..waiting import wait_until
 
@@ -472,7 +472,7 @@ class TestTheTimeToLeave:
         gate = threading.Event()
         with serving(slow_to_open) as server:
             line = _Line(server.url, Secret("key"), 5)
-            line._way = way = _Way(server.url)
+            line._way = way = Way(server.url)
             connection = way.connection(line)
             connection.set_tunnel("127.0.0.1", server.port)
             way.connection = lambda line: connection  # type: ignore[method-assign]
@@ -758,7 +758,7 @@ class TestAProxy:
             threading.Thread(target=_pump, args=(connection, here), daemon=True).start()
             _pump(here, connection)
 
-        monkeypatch.setattr("attribute_courier.worker.chartmogul.is_loopback", lambda host: False)
+        monkeypatch.setattr("attribute_courier.worker.way.is_loopback", lambda host: False)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with (
             serving(well_behaved, tls) as target,
