@@ -232,8 +232,13 @@ local function claim_next(options, token, circuit)
 end
 
 -- Reserves the time `at`, which has not come yet, unless enough others wait.
-local function wait_for(options, at, circuit)
-  if not anything_due() or circuit and math.min(circuit.next_us, circuit.slow_us) > at then
+local function wait_for(options, at, circuit, looked)
+  local due = anything_due()
+  if not due and not looked then
+    refill()
+    due = anything_due()
+  end
+  if not due or circuit and math.min(circuit.next_us, circuit.slow_us) > at then
     return idle(nil, circuit and 'circuit open' or 'nothing due')
   elseif at - now.account > AHEAD_US then
     return idle(nil, 'the next time is far')
@@ -286,11 +291,15 @@ local function reserve_or_claim(options)
   else
     at = send_time(options.rate_limit)
     if at - now.account > NOW_US then
-      return wait_for(options, at, circuit)
+      return wait_for(options, at, circuit, looks)
     end
   end
   local own = token or options.stint .. '.' .. text(at)
   local claim = claim_next(options, own, circuit)
+  if not claim and not looks then
+    refill()
+    claim = claim_next(options, own, circuit)
+  end
   if not claim then
     return idle(token, circuit and 'circuit open' or 'nothing due')
   end
