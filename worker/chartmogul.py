@@ -24,7 +24,7 @@ from .retry_after import retry_after_s
 from .way import Connection, Unreachable, Way
 
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes that are read of an answer: more than twice what 20 customers with 300 long attributes make."""
+"""Bytes that are read of an answer: over twice what 20 customers with 300 long attributes make."""
 
 CONNECT_WITHIN_S = 5.0
 """A connection is opened within this time, or the shorter time that a request has."""
