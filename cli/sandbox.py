@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..sandbox import DEFAULT_API_KEY, SandboxConfig, SandboxConfigError, serve
+from ..sandbox import DEFAULT_API_KEY, SandboxConfig, SandboxConfigError
+from .extras import needing
 
 
 @click.command(
@@ -44,6 +45,8 @@ def command(
     It knows ada@example.com, two@example.com (two customers) and quiet@example.com (a customer
     that is never changed). It is a stand-in: only what the reference says is sure.
     """
+    with needing("sandbox"):
+        from ..sandbox import serve
     try:
         config = SandboxConfig(
             seed=seed,

@@ -135,6 +135,8 @@ def test_nothing_is_written_outside_the_data_directory(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "data").iterdir()} == {
         "appendonlydir",
         "lock",
+        "password",
+        "redis.conf",
         "redis.log",
     }
 
@@ -270,3 +272,31 @@ def test_the_environments_proxy_is_not_asked() -> None:
         [sys.executable, "-c", program], env=proxied, capture_output=True, text=True, check=False
     )
     assert (ended.stdout, ended.stderr) == ("0\n", "")
+
+
+class TestPassword:
+    def test_the_server_answers_nobody_without_it(self, server: EmbeddedRedis) -> None:
+        port = urlsplit(server.url).port
+        stranger = redis.Redis(host="127.0.0.1", port=port or 0)
+        with stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+
+    def test_it_stays_the_same_for_a_directory(self, tmp_path: Path) -> None:
+        with EmbeddedRedis(tmp_path / "data") as server:
+            before = server.password
+        with EmbeddedRedis(tmp_path / "data") as server:
+            assert server.password == before
+        with EmbeddedRedis(tmp_path / "other") as server:
+            assert server.password != before
+
+    def test_any_text_can_be_one(self, tmp_path: Path) -> None:
+        password = ' "quoted" \\ #ü/@%'
+        with EmbeddedRedis(tmp_path / "data", password=password) as server:
+            with redis.Redis.from_url(server.url) as client:
+                assert client.ping()
+            assert server.password == password
+
+    def test_no_file_is_open_to_others(self, server: EmbeddedRedis) -> None:
+        assert server.data_dir.stat().st_mode & 0o777 == 0o700
+        for path in server.data_dir.rglob("*"):
+            assert path.stat().st_mode & 0o077 == 0, path
