@@ -153,6 +153,7 @@ def make_celery(settings: Settings) -> CourierCelery:
         # (Flower has a field for it) would hold messages back in a worker's memory.
         worker_disable_rate_limits=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be ended
+        worker_enable_prefetch_count_reduction=False,  # after a connection was lost
         worker_send_task_events=True,  # for Flower
         timezone="UTC",
     )

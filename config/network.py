@@ -6,7 +6,9 @@ so in its own words.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +46,12 @@ def _proxy_fault(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address((host or "").partition("%")[0])
+        fits = "@" not in parts.path + parts.query + parts.fragment and not re.search(r"\s", url)
     except ValueError:
+        fits = False
+    if not fits:
         return (
             "not a proxy's URL; it must look like http://user:password@proxy.example:3128, "
             "with '/', '?', '#' and '@' in the password percent-encoded"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
@@ -68,7 +69,8 @@ class Intake(Consumer):
         self._pause(exc)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        with _silenced(_CELERYS_LOG):  # it would say the same, each time
+        with _silenced(_CELERYS_LOG), catch_warnings():  # it would say the same, each time
+            simplefilter("ignore", PendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
         self._pause(exc)
 
