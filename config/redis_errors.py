@@ -14,7 +14,9 @@ import redis
 from .settings import Settings
 
 RedisError = redis.RedisError
-"""For rooms that do not import redis."""
+AuthenticationError = redis.AuthenticationError
+DataError = redis.DataError
+"""These are for rooms that do not import redis."""
 
 PRODUCER_RIGHTS = (
     "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection +time"

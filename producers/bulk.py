@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 from ..jobs.attributes import Attributes
-from ..jobs.build import build_job
-from ..jobs.errors import FieldError, InvalidJob, NotEnqueued, shown_field
+from ..jobs.build import build_job, named_fields
+from ..jobs.errors import FieldError, InvalidJob, NotEnqueued
 from ..jobs.job import Lane
-from ..jobs.plain import kind
+from ..jobs.plain import elements, kind
 from ..state.inbox import Entry, Known
 from .intake import Intake, entry_of
 
@@ -33,11 +31,7 @@ STALLED_AFTER_S = 60.0
 """An inbox that has not shrunk for so long is not waited for any longer."""
 LOOK_AGAIN_S = 0.1
 
-T = TypeVar("T")
-
 _FIELDS = frozenset({"email", "attributes", "source", "occurred_at", "idempotency_key", "job_id"})
-_MAX_FIELDS = 20
-"""So many fields of an item are read: one that has more is wrong, whatever they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,37 +237,20 @@ def iterator_of(jobs: Iterable[Item]) -> Iterator[object]:
 
 def _fields_of(item: object) -> dict[str, object]:
     """The arguments for a job that an item holds, not judged yet."""
-    if issubclass(type(item), tuple | list):
-        pair = _read(item, lambda: list(islice(item, 3)))  # type: ignore[call-overload]
-        if len(pair) == 2:
-            return {"email": pair[0], "attributes": pair[1]}
-    if not issubclass(type(item), Mapping):
-        raise InvalidJob.of(
-            "", f"must be a pair of email and attributes, or a mapping; not {kind(item)}"
-        )
-    mapping: Mapping[object, object] = item  # type: ignore[assignment]
-    pairs = _read(
-        item, lambda: [(name, each) for name, each in islice(mapping.items(), _MAX_FIELDS)]
-    )
-    fields: dict[str, object] = {}
     errors: list[FieldError] = []
-    for name, content in pairs:
-        exact = str.__str__(name) if issubclass(type(name), str) else None
-        if exact in _FIELDS:
-            fields[exact] = content
+    try:
+        if issubclass(type(item), Mapping):
+            fields, errors = named_fields(item, _FIELDS, "an item")
+        elif issubclass(type(item), tuple | list) and len(pair := elements(item, most=3)) == 2:
+            fields = dict(zip(("email", "attributes"), pair, strict=True))
         else:
-            message = f"no such field; an item has {', '.join(sorted(_FIELDS))}"
-            errors.append(FieldError(path=shown_field(exact), message=message))
+            message = f"must be a pair of email and attributes, or a mapping; not {kind(item)}"
+            raise InvalidJob.of("value", message)
+    except InvalidJob as invalid:
+        raise InvalidJob.of("", invalid.errors[0].message) from None
     if errors:
         raise InvalidJob(errors)
     return fields
-
-
-def _read(item: object, read: Callable[[], list[T]]) -> list[T]:
-    try:
-        return read()
-    except Exception as error:  # a caller's own class may raise anything
-        raise InvalidJob.of("", f"cannot be read: {kind(item)} raised {kind(error)}") from None
 
 
 def _conflict(position: int, first: Known) -> Rejected:

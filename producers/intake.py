@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import redis
-
 from ..config import Settings
-from ..config.connections import until
-from ..config.redis_errors import describe_redis_error
+from ..config.connections import Client, until
+from ..config.redis_errors import RedisError, describe_redis_error
 from ..jobs.errors import NotEnqueued
 from ..jobs.job import AttributeJob, Lane, content_digest
 from ..jobs.wire import dump_wire
@@ -35,9 +33,7 @@ def entry_of(job: AttributeJob) -> Entry:
 class Intake:
     """Hands jobs over to one account's inbox. May be shared by threads, and made before a fork."""
 
-    def __init__(
-        self, settings: Settings, client: redis.Redis, wakeup: WakeUp, account: str
-    ) -> None:
+    def __init__(self, settings: Settings, client: Client, wakeup: WakeUp, account: str) -> None:
         self._settings = settings
         self._inbox = Inbox(client, Keys(account), retention_s=settings.retention_s)
         self._wakeup = wakeup
@@ -59,8 +55,8 @@ class Intake:
         deadline_s = time.monotonic() + self._settings.enqueue_timeout_s
         try:
             with until(deadline_s):
-                done = self._inbox.put(lane, entries)
-        except redis.RedisError as error:
+                done = self._inbox.put(lane, entries, wake=self._wakeup.message(self.account))
+        except RedisError as error:
             raise NotEnqueued(describe_redis_error(self._settings, error)) from error
         if done.wake:
             self._wakeup.send(self.account, deadline_s=deadline_s)
@@ -75,5 +71,5 @@ class Intake:
         try:
             with until(time.monotonic() + self._settings.enqueue_timeout_s):
                 return self._inbox.waiting()
-        except redis.RedisError as error:
+        except RedisError as error:
             raise NotEnqueued(describe_redis_error(self._settings, error)) from error

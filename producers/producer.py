@@ -11,10 +11,8 @@ from functools import cached_property, partial, wraps
 from inspect import Signature, signature
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-import redis
-
 from ..config.connections import connect_briefly
-from ..config.redis_errors import describe_redis_error
+from ..config.redis_errors import RedisError, describe_redis_error
 from ..config.settings import Settings, load_settings
 from ..jobs import rules
 from ..jobs.attributes import Attributes
@@ -202,7 +200,7 @@ class Producer:
         """
         try:
             yield Outcomes(self._redis, Keys(self._account(account)))
-        except redis.RedisError as error:
+        except RedisError as error:
             raise NotReachable(describe_redis_error(self.settings, error)) from error
 
     @cached_property

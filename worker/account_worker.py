@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 
-import redis
-
+from ..config.connections import Client
 from ..config.settings import Settings
 from ..state.account import AccountHealth, Needs
+from ..state.claims import Limits
 from ..state.inbox import Inbox
 from ..state.keys import Keys
-from ..state.mailboxes import Limits, Mailboxes
+from ..state.mailboxes import Mailboxes
 from ..state.outcomes import Outcomes
 from .acceptance import Acceptance
 from .chartmogul import ChartMogul
@@ -42,7 +42,7 @@ class AccountWorker:
     """
 
     def __init__(
-        self, account: str, settings: Settings, *, client: redis.Redis, notifier: Notifier
+        self, account: str, settings: Settings, *, client: Client, notifier: Notifier
     ) -> None:
         self.account = account
         keys = Keys(account)

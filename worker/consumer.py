@@ -19,12 +19,12 @@ from queue import Empty
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
-import redis
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 from kombu.exceptions import InconsistencyError, OperationalError
 
 from ..config.broker import Channel
+from ..config.redis_errors import DataError, RedisError
 from .app import trouble
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ RECONNECT_S = 2.0
 
 # What is not the entry's fault. Kombu's own lists will not do: they count a KeyError among the
 # connection's errors, and so take a missing field for a lost connection.
-_THE_BROKERS = (Empty, OSError, InconsistencyError, OperationalError, redis.RedisError)
+_THE_BROKERS = (Empty, OSError, InconsistencyError, OperationalError, RedisError)
 
 
 class Intake(Consumer):
@@ -111,7 +111,7 @@ class _Channel(Channel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
-        except redis.DataError as error:
+        except DataError as error:
             # Of redis-py's errors, the one that is raised before anything is sent.
             _drop(type(error).__name__)
         except _THE_BROKERS:

@@ -28,9 +28,10 @@ from ...jobs.errors import InvalidJob
 from ...jobs.job import END_OF_TIME, EPOCH
 from ...jobs.rules import email as check_email
 from ...jobs.schema import MAX_WIRE_BYTES
+from ...jobs.text import printable
 from ...jobs.times import in_utc, instant
 from .looks import NO_VALUE_WORDS, Looks, amount
-from .names import at, listed, made_key, option, printable, quoted, split
+from .names import at, listed, made_key, option, quoted, split
 from .table import REASON, Row, Table, TableError
 
 T = TypeVar("T")
@@ -280,8 +281,8 @@ def _column_of(table: Table, name: str) -> Column:
 class Layout:
     """What the columns of one table are.
 
-    What is wrong with the columns' names is collected in `problems`, so that all of it is told
-    at once, and a row with such a column must not be sent.
+    What is wrong with the columns' names is collected in `problems`, so that the
+    operator reads all of it at once, and a row with such a column must not be sent.
 
     Args:
         keys: those of all tables of the import, by their names; new ones are added.

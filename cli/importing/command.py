@@ -210,8 +210,8 @@ def command(**said: Any) -> None:
                     # A job that arrives meanwhile is newer by Redis's clock; one that is ahead of
                     # this machine's would make the rows lie in the future.
                     work.started = min(started, redis_time(client))
-            with progress("reading", sum(table.size for table in tables), "bytes") as told:
-                work.survey(told)
+            with progress("reading", sum(table.size for table in tables), "bytes") as advance:
+                work.survey(advance)
             report = Report(work, options.format_, samples=options.dry_run)
             if options.dry_run:
                 code = _plan(settings, account, work, report, rejects)
@@ -303,7 +303,7 @@ class _Run:
     def enqueue(self, options: Options) -> int:
         """Enqueue all rows, and wait for their outcomes if asked to. Returns the exit code."""
         try:
-            with progress("enqueued", self._work.tally.valid, "rows") as told:
+            with progress("enqueued", self._work.tally.valid, "rows") as advance:
 
                 def on_batch(batch: Batch) -> None:
                     self._work.answered(batch, self._reject)
@@ -311,7 +311,7 @@ class _Run:
                     self._duplicates += batch.duplicates
                     if options.wait:
                         self._tracker.add(batch.job_ids)
-                    told(self._enqueued + self._duplicates)
+                    advance(self._enqueued + self._duplicates)
 
                 self._producer.add_many(
                     self._work.items(self._reject),
@@ -332,8 +332,8 @@ class _Run:
             self._report.enqueued(self._enqueued, self._duplicates, self._tally.rejected)
             _tell_of(self._rejects, self._work, self._tally.rejected)
             if options.wait:
-                with progress("settled", jobs, "jobs") as told:
-                    tracker.wait(self._ask, told)
+                with progress("settled", jobs, "jobs") as advance:
+                    tracker.wait(self._ask, advance)
         except KeyboardInterrupt:
             interrupted = True
         except NotReachable as error:

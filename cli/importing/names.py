@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 
 from ...jobs.attributes import MAX_CHARACTERS, AttributeType
 from ...jobs.emails import trimmed
+from ...jobs.text import printable
 
 _TYPE_NAMES = frozenset(type_.value for type_ in AttributeType)
 
@@ -59,11 +60,6 @@ def made_key(name: str, taken: Collection[str], otherwise: str = "column") -> st
         number += 1
         key = f"{stem}_{number}"
     return key
-
-
-def printable(text: str) -> str:
-    """What stands in a file must not steer the terminal."""
-    return "".join(char if char.isprintable() else "�" for char in text)
 
 
 def quoted(name: str) -> str:

@@ -135,11 +135,11 @@ class Import:
         if all(table.names for table in tables):
             self._check_options()
 
-    def survey(self, told: Callable[[int], None] = lambda _bytes: None) -> Tally:
+    def survey(self, advance: Callable[[int], None] = lambda _bytes: None) -> Tally:
         """Read everything once: counts the rows, and finds the types of the columns.
 
         Args:
-            told: is called now and then with the bytes read so far.
+            advance: is called now and then with the bytes read so far.
 
         Raises:
             TableError: a file cannot be read, or its columns do not do.
@@ -155,7 +155,7 @@ class Import:
                 if layout.unnamed:
                     layout.note_unnamed(row)
                 if not tally.rows % _EVERY_ROWS:
-                    told(before + table.position)
+                    advance(before + table.position)
                 try:
                     record = layout.read(row)
                 except Unfit as unfit:
@@ -168,7 +168,7 @@ class Import:
                 for key, value in record.attributes:
                     key.see(value, row, table)
             before += table.size
-            told(before)
+            advance(before)
         self._check_options()
         return tally
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
 import stat
 from typing import IO
 
-from ..spreadsheet import defused
+from ..spreadsheet import csv_line
 from .columns import Layout
 from .names import split
 from .table import REASON, Row, TableError
@@ -82,9 +81,7 @@ class Rejects:
         return file
 
     def _put(self, file: IO[str], cells: list[str]) -> None:
-        delimiter = self._first.table.delimiter
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow([defused(cell) for cell in cells])
+        file.write(csv_line(cells, self._first.table.delimiter))
 
     def _header(self) -> list[str]:
         """With the types of this import: a few rows alone could look like another type."""

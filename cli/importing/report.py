@@ -10,11 +10,12 @@ import click
 from ...jobs.attributes import AttributeType
 from ...jobs.emails import redacted_email
 from ...jobs.outcome import STATUSES
+from ...jobs.text import printable
 from ..output import Format, show
 from ..progress import duration_phrase
 from .columns import Key
 from .looks import Look
-from .names import option, printable
+from .names import option
 from .passes import Import, Reason
 
 SAMPLE_CHARACTERS = 24

@@ -52,12 +52,12 @@ class JobTracker:
             if job_id is not None:
                 self._next += bytes.fromhex(job_id.replace("-", ""))
 
-    def wait(self, ask: Ask, told: Callable[[int], None]) -> None:
+    def wait(self, ask: Ask, advance: Callable[[int], None]) -> None:
         """Ask until all are settled.
 
         Args:
             ask: returns the statuses of jobs, in their order.
-            told: is called with how many are settled by now.
+            advance: is called with how many are settled by now.
 
         Raises:
             NotReachable: Redis did not answer for a minute.
@@ -91,7 +91,7 @@ class JobTracker:
             except NotReachable:
                 if now - heard > SILENCE_S:
                     raise
-            told(self.settled.total())
+            advance(self.settled.total())
             if len(self):
                 time.sleep(pause_s if self._front or self._next else LATER_POLL_S)
 

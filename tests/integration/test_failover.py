@@ -124,11 +124,12 @@ def test_another_primary_behind_the_address_while_the_old_one_keeps_its_connecti
 ) -> None:
     """As after a failover by DNS or a virtual address."""
     trouble = Trouble(courier, proxy.url)
-    with EmbeddedRedis(tmp_path / "other") as other:
+    with EmbeddedRedis(tmp_path / "other", password=courier.server.password) as other:
         new = redis.Redis.from_url(other.url, decode_responses=True)
         host, _, port = (
             courier.server.url.rpartition("@")[2].removeprefix("redis://").partition(":")
         )
+        new.config_set("masterauth", courier.server.password)
         new.execute_command("REPLICAOF", host, port.partition("/")[0])
         wait_until(lambda: new.info("replication")["master_link_status"] == "up", what="a replica")
         trouble.ask()

@@ -554,6 +554,14 @@ class TestAttributes:
                 [("attributes[0].source", "age")],
             ),
             (
+                Attribute.__new__(Attribute),
+                [
+                    ("attributes[0].type", None),
+                    ("attributes[0].key", None),
+                    ("attributes[0].value", None),
+                ],
+            ),
+            (
                 Attribute(type="Int", key="a b", value=object(), source=7),  # type: ignore[arg-type]
                 [
                     ("attributes[0].key", None),
