@@ -95,6 +95,7 @@ class _Pair:
 
     def close(self) -> None:
         for each in self._sockets:
+            # Not closed: the other thread may be about to read, and the number of a closed socket
+            # is soon another connection's.
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            each.close()

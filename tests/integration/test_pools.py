@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from celery.concurrency import thread
 
-from attribute_courier.config.celery import make_celery
+from attribute_courier.config.celery import KEY_PREFIX
 from attribute_courier.sandbox import LeashedProcess
 
 from ..conftest import Courier
@@ -81,22 +82,27 @@ def test_a_pool_that_works(courier: Courier, started: Any, pool: str, command: s
 
 
 def test_in_processes_too_flower_sees_the_jobs(courier: Courier, started: Any) -> None:
-    seen: list[dict[str, Any]] = []
-    app = make_celery(courier.producer.settings)
-    with app.connection_for_read() as connection:
-        receiver = app.events.Receiver(connection, handlers={"task-succeeded": seen.append})
-        with receiver.consumer_context():
-            started(*COURIER, "--pool", "prefork", "--concurrency", "2", "--name", "courier@here")
-            receipt = courier.producer.add_attributes("0@load.example", {"n": 1})
-            courier.wait(receipt)
+    channel = courier.client.pubsub(ignore_subscribe_messages=True)
+    channel.psubscribe(KEY_PREFIX + "/0.celeryev/*")
+    started(*COURIER, "--pool", "prefork", "--concurrency", "2", "--name", "courier@here")
+    receipt = courier.producer.add_attributes("0@load.example", {"n": 1})
+    courier.wait(receipt)
 
-            def found() -> list[dict[str, Any]]:
-                with contextlib.suppress(TimeoutError):
-                    receiver.capture(limit=1, timeout=0.5)
-                return [each for each in seen if each["uuid"] == receipt.job_id]
+    def found() -> list[dict[str, Any]]:
+        message = channel.get_message(timeout=0.5)
+        if message is None:
+            return []
+        body = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
+        events = body if isinstance(body, list) else [body]
+        return [
+            each
+            for each in events
+            if each.get("uuid") == receipt.job_id and each["type"] == "task-succeeded"
+        ]
 
-            event = wait_until(found, what="the job's event")[0]
+    (event,) = wait_until(found, what="the job's event")
     assert event["hostname"] == "courier@here"
+    channel.close()
 
 
 @pytest.mark.parametrize(
