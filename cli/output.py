@@ -9,12 +9,11 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import click
-from environs.fields import TimeDelta
-from marshmallow import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..config.durations import parse_duration
 from ..jobs.outcome import Outcome
 from ..jobs.text import printable
 from .spreadsheet import csv_line
@@ -38,8 +37,8 @@ class Age(click.ParamType[timedelta]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
         try:
-            age: timedelta = TimeDelta().deserialize(value)
-        except ValidationError:
+            age = timedelta(seconds=parse_duration(value))
+        except (ValueError, OverflowError):
             self.fail("write seconds, or an age such as 90s, 15m, 2h, 7d", param, ctx)
         return age
 

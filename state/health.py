@@ -27,6 +27,7 @@ TYPES = {
     "probes": "string",
     "types": "hash",
     "outcomes": "stream",
+    "layout": "string",
 }
 """The type of each key that an account has once, by the key's name behind the prefix."""
 QUEUES = ("courier:celery:accept", "courier:celery:deliver")

@@ -138,7 +138,7 @@ def test_application_code_imports_little_and_nothing_of_the_worker(statement: st
     rooms = {name.split(".")[1] for name in modules if name.startswith("attribute_courier.")}
     assert rooms == {"config", "jobs", "producers", "state"}
     packages = {name.partition(".")[0] for name in modules} & set(packages_distributions())
-    assert packages - {"attribute_courier", "_distutils_hack"} <= {"redis", "hiredis", "environs"}
+    assert packages - {"attribute_courier", "_distutils_hack"} <= {"redis", "hiredis"}
 
 
 @pytest.mark.parametrize(
