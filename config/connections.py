@@ -36,6 +36,9 @@ PATIENT_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
 """What a worker waits for a new connection: short, so that it goes on soon once Redis is well."""
 
+AGE_S = 10.0
+"""A connection older than this is opened anew before it is used again."""
+
 _NOT_HERE = ("READONLY", "MASTERDOWN", "UNBLOCKED", "CLUSTERDOWN", "NOREPLICAS")
 """Codes of answers that say: not this server, or not now."""
 
@@ -99,7 +102,7 @@ def _client(settings: Settings, **options: Any) -> redis.Redis:
     address = settings.redis
     if not address.verified:
         options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    pool = redis.ConnectionPool(
+    pool = _Pool(
         connection_class=TLSConnection if address.tls else Connection,
         host=address.host,
         port=address.port,
@@ -119,6 +122,11 @@ def _client(settings: Settings, **options: Any) -> redis.Redis:
 class Connection(redis.Connection):
     """A connection to Redis that does what this module's text says."""
 
+    met_wrong_server = False
+    """Whether it led to a server that is not, or not now, the one to ask."""
+    opened_s = 0.0
+    """When, by `time.monotonic()`."""
+
     def __init__(self, **options: Any) -> None:
         # Each of these would cost a new connection a round trip: CLIENT SETNAME, and CLIENT
         # SETINFO, twice.
@@ -129,6 +137,7 @@ class Connection(redis.Connection):
         self._connect_step_s: float | None = options.get("socket_connect_timeout")
 
     def _connect(self) -> Any:
+        self.opened_s = time.monotonic()
         self.socket_timeout = _bounded(self._step_s)
         self.socket_connect_timeout = _bounded(self._connect_step_s)
         return super()._connect()  # type: ignore[no-untyped-call]
@@ -147,11 +156,27 @@ class Connection(redis.Connection):
             if not self.is_wrong_server(error):
                 raise
             self.disconnect()  # type: ignore[no-untyped-call]
+            self.met_wrong_server = True
             raise WrongServerError(f"{code_of(error)} {text_of(error)}") from error
 
     def is_wrong_server(self, error: redis.ResponseError) -> bool:
         """Whether this answer means that another server, or the same later, is to be asked."""
         return code_of(error) in _NOT_HERE
+
+
+class _Pool(redis.ConnectionPool):
+    def release(self, connection: Any) -> None:
+        """Put a connection back. Where it led to a replica, so do the others that were open then.
+
+        A replica answers reads, with what was true before the failover, and nothing says so. So no
+        connection grows old.
+        """
+        if isinstance(connection, Connection) and time.monotonic() > connection.opened_s + AGE_S:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+        super().release(connection)
+        if getattr(connection, "met_wrong_server", False):
+            connection.met_wrong_server = False
+            self.disconnect(inuse_connections=False)
 
 
 class TLSConnection(Connection, redis.SSLConnection):

@@ -177,4 +177,5 @@ def _reason(text: str) -> str:
     """`Error 111 connecting to host:6379. Connection refused.` → `Connection refused`."""
     text = re.sub(r"^Error \S+ (while writing to socket|connecting to \S+)\. ", "", text)
     text = re.sub(r"^Error while reading from \S+ ?: ?", "", text).strip("() .")
+    text = re.sub(r"^\d+, ['\"](.*)['\"]$", r"\1", text.strip("() ."))
     return text[:200] or "the connection was lost"

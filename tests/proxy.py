@@ -45,7 +45,8 @@ class Proxy:
             pair.silent = True
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
         return self
 
     def __exit__(
@@ -54,6 +55,8 @@ class Proxy:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(10)
         self._listener.close()
         for pair in self._pairs:
             pair.close()
@@ -75,9 +78,12 @@ class _Pair:
         self._proxy = proxy
         self._sockets = (client, server)
         self.silent = False
-        for source, target in ((client, server), (server, client)):
-            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+        self._threads = []
+        for ends in ((client, server), (server, client)):
+            ends[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._threads.append(threading.Thread(target=self._pass_on, args=ends, daemon=True))
+        for thread in self._threads:
+            thread.start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -91,11 +97,18 @@ class _Pair:
                 else:
                     target.sendall(data)
         if not self.silent:
-            self.close()
+            self._shut()
 
-    def close(self) -> None:
+    def _shut(self) -> None:
+        # Not closed: the other thread may be about to read, and the number of a closed socket is
+        # soon another connection's.
         for each in self._sockets:
-            # Not closed: the other thread may be about to read, and the number of a closed socket
-            # is soon another connection's.
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._shut()
+        for thread in self._threads:
+            thread.join(10)
+        for each in self._sockets:
+            each.close()
