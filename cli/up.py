@@ -57,7 +57,7 @@ def command(data_dir: Path, sandbox_port: int) -> None:
 
     The embedded Redis listens where COURIER_REDIS_URL says (localhost:6379 by default); a Redis
     that answers there already is used as it is. It asks for a password. Commands and applications
-    that run in this directory find it by themselves; elsewhere, use the printed COURIER_REDIS_URL.
+    that run in this directory find it by themselves; elsewhere, run the printed `export` first.
 
     For development: in production, run Redis yourself.
     """
@@ -69,7 +69,8 @@ def command(data_dir: Path, sandbox_port: int) -> None:
     environ: dict[str, str] = {}
     try:
         with ExitStack() as running:
-            click.echo(_redis(settings, data_dir, running, environ))
+            address, elsewhere = _redis(settings, data_dir, running, environ)
+            click.echo(f"Redis       {address}")
             if not settings.api_keys:
                 stand_in = running.enter_context(SandboxProcess(port=sandbox_port))
                 environ["CHARTMOGUL_API_URL"] = stand_in.url
@@ -80,6 +81,8 @@ def command(data_dir: Path, sandbox_port: int) -> None:
             worker = start_worker(environ)
             running.callback(worker.stop, WORKER_STOP_S)
             click.echo(f"Worker      pid {worker.pid}; Ctrl-C stops everything")
+            if elsewhere:
+                click.echo(f"Elsewhere   {elsewhere}")
             code = worker.popen.wait()
     except SandboxError as error:
         raise click.ClickException(str(error)) from None
@@ -89,8 +92,14 @@ def command(data_dir: Path, sandbox_port: int) -> None:
     raise click.ClickException(f"the worker ended by itself, with exit code {code}")
 
 
-def _redis(settings: Settings, data_dir: Path, running: ExitStack, environ: dict[str, str]) -> str:
-    """Start an embedded Redis, unless one runs there. Returns what to say of it."""
+def _redis(
+    settings: Settings, data_dir: Path, running: ExitStack, environ: dict[str, str]
+) -> tuple[str, str]:
+    """Start an embedded Redis, unless one runs there.
+
+    Returns:
+        Where it is, in words, and the command that lets programs in other directories find it.
+    """
     client = connect_briefly(settings)
     try:
         client.ping()
@@ -109,7 +118,7 @@ def _redis(settings: Settings, data_dir: Path, running: ExitStack, environ: dict
                 "which the stand-in would take: set CHARTMOGUL_API_KEY, or stop that Redis",
                 EXIT_USAGE,
             )
-        return f"Redis       {settings.redis_address}, which runs already"
+        return f"{settings.redis_address}, which runs already", ""
     address = settings.redis
     if address.tls or address.host not in ("localhost", "127.0.0.1") or address.username:
         raise Failure(
@@ -126,10 +135,7 @@ def _redis(settings: Settings, data_dir: Path, running: ExitStack, environ: dict
     path = running.enter_context(announced(data_dir, url))
     environ["COURIER_REDIS_URL"] = url
     command = f'export COURIER_REDIS_URL="$(cat {shlex.quote(str(path.resolve()))})"'
-    return (
-        f"Redis       {settings.redis_address}, embedded, data in {home}\n"
-        f"            from other directories: {command}"
-    )
+    return f"{settings.redis_address}, embedded, data in {home}", command
 
 
 def _make_private(data_dir: Path) -> None:

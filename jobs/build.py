@@ -161,6 +161,8 @@ def _from_list(faults: _Faults, path: str, given: object, source: str | None) ->
     """An attribute of a list: an `Attribute`, or one of the dicts of ChartMogul's reference."""
     if issubclass(type(given), Attribute):
         return _typed(faults, path, _fields_of(given), source)
+    if type(given) is dict and set(map(type, given)) == {str} and given.keys() <= _FIELDS:
+        return _typed(faults, path, given, source)  # most are so: nothing of a caller's runs
     if not issubclass(type(given), Mapping):
         faults.add(path, f"must be a mapping with type, key and value, not {kind(given)}")
         return _draft()

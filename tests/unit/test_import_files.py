@@ -205,6 +205,16 @@ class TestCellsTooManyOrFew:
         assert files.run("t.csv").exit_code == 1
         assert [email for email, _ in files.inbox()] == [TWO, ADA]
 
+    def test_a_short_row_over_several_lines_swallows_no_whole_row(self, files: Files) -> None:
+        write(f'email,plan,note\n{ADA},"pro\n{TWO},free,x\nmore"\n', "t.csv")
+        assert files.run("t.csv").exit_code == 1
+        assert files.inbox() == [(TWO, {"plan": "free", "note": "x"})]
+
+    def test_in_a_file_of_rejects_the_reason_becomes_no_value(self, files: Files) -> None:
+        write(f"email,plan,note,rejected because\n{ADA},pro,t.csv:2: why\n", "r.csv")
+        assert files.run("r.csv").exit_code == 1
+        assert files.inbox() == []
+
     def test_a_short_row_that_is_rejected_comes_back_as_it_was(self, files: Files) -> None:
         write(f"email,plan,note\nnobody,pro\n{ADA},free,x\n", "t.csv")
         files.run("t.csv", "--rejects", "r.csv")
@@ -484,6 +494,10 @@ class TestLooks:
         assert "day/month/year or month/day/year" in said
         assert options == ["--date-format x=%d/%m/%Y", "--date-format x=%m/%d/%Y"]
         assert len(files.looks(["01/02/2026", "13/04/2026"])[0][1]) == 1
+
+    def test_a_mark_that_makes_no_difference_is_not_asked_for(self, files: Files) -> None:
+        assert files.looks(["€ 5", "€ 12"])[0][1] == ["--decimal-mark x=."]
+        assert len(files.looks(["€ 5", "€ 1,234"])[0][1]) == 2
 
     @pytest.mark.parametrize(
         "values",

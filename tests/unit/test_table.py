@@ -706,6 +706,9 @@ class TestJobs:
             {"types": {"a": AttributeType.String}},
             {"rename": {"a": "b"}},
             {"occurred_at": "at"},
+            {"no_value": frozenset({"x"})},
+            {"booleans": {"yes": True}},
+            {"decimal_marks": {"a": ","}},
         ],
         ids=str,
     )
