@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,23 +34,14 @@ def find_library() -> Path | None:
 
 
 class SteppedRedis(EmbeddedRedis):
-    """An embedded server with a clock of its own, so many seconds off this machine's."""
+    """An embedded server with a clock of its own, so many seconds off this machine's.
 
-    def start(self) -> None:
-        """Start it with the clock as it stands."""
-        library = find_library()
-        assert library is not None
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._stamp = self.data_dir / "clock"
-        if not self._stamp.exists():
-            self._stamp.write_text("+0")
-        with _environment(
-            LD_PRELOAD=str(library),
-            FAKETIME_TIMESTAMP_FILE=str(self._stamp),
-            FAKETIME_NO_CACHE="1",
-            FAKETIME_DONT_FAKE_MONOTONIC="1",
-        ):
-            super().start()
+    Where the library is missing, the clock is the machine's and cannot be set.
+    """
+
+    @property
+    def can_step(self) -> bool:
+        return find_library() is not None
 
     def step_to(self, offset_s: float) -> None:
         """Let the clock be so many seconds ahead of this machine's, or behind it where below 0."""
@@ -59,19 +49,29 @@ class SteppedRedis(EmbeddedRedis):
         new.write_text(f"{offset_s:+g}")
         new.replace(self._stamp)
 
+    @property
+    def _stamp(self) -> Path:
+        return self.data_dir / "clock"
 
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, content in before.items():
-            if content is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = content
+    def _binary(self) -> Path:
+        binary, library = super()._binary(), find_library()
+        if library is None:
+            return binary
+        if not self._stamp.exists():
+            self._stamp.write_text("+0")
+        variables = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": self._stamp,
+            "FAKETIME_NO_CACHE": 1,
+            "FAKETIME_DONT_FAKE_MONOTONIC": 1,
+        }
+        words = [f"{name}={content}" for name, content in variables.items()]
+        script = self.data_dir / "server"
+        script.write_text(
+            f'#!/bin/sh\nexec env {shlex.join(words)} {shlex.quote(str(binary))} "$@"\n'
+        )
+        script.chmod(0o700)
+        return script
 
 
 def need_faketime() -> None:
