@@ -10,7 +10,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos soak bench lint types lock clean
+.PHONY: help setup demo up test fuzz chaos soak bench lint types lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
@@ -29,6 +29,9 @@ up: $(RUNTIME) ## Run an embedded Redis and a worker in this terminal, until Ctr
 
 test: $(DEV) ## Run the tests, or some: make test ARGS=tests/unit
 	@$(BIN)/pytest --numprocesses 2 $(ARGS)
+
+fuzz: $(DEV) ## Try what nobody thought of, for some minutes; FUZZ_EXAMPLES=50000 for longer
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-5000} $(BIN)/pytest -m fuzz $(ARGS)
 
 chaos: $(DEV) ## Try to break the promises for a minute; ARGS='--seconds 600 --seed 7' for longer
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -21,6 +21,7 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 
 from .redis_errors import WrongServerError, code_of, text_of
@@ -112,11 +113,28 @@ def _client(settings: Settings, **options: Any) -> redis.Redis:
         protocol=PROTOCOL,
         decode_responses=True,
         # What is not UTF-8 comes through as lone surrogates, which no schema lets pass, instead
-        # of an exception far from whoever could name the entry.
+        # of an exception far from whoever could name the entry. `_Packer` sends it back as it was.
         encoding_errors="surrogateescape",
         **options,
     )
     return redis.Redis.from_pool(pool)
+
+
+class _Packer(HiredisRespSerializer):
+    """Writes commands by hiredis, which does not know of `encoding_errors`."""
+
+    def pack(self, *args: Any) -> Any:
+        pack: Any = super().pack
+        try:
+            return pack(*args)
+        except UnicodeEncodeError:
+            return pack(
+                args[0],
+                *(
+                    arg.encode(errors="surrogateescape") if isinstance(arg, str) else arg
+                    for arg in args[1:]
+                ),
+            )
 
 
 class Connection(redis.Connection):
@@ -132,6 +150,7 @@ class Connection(redis.Connection):
         # SETINFO, twice.
         options |= {"client_name": None, **_NO_SETINFO}
         options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+        options["command_packer"] = _Packer()
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._step_s: float | None = options.get("socket_timeout")
         self._connect_step_s: float | None = options.get("socket_connect_timeout")

@@ -82,11 +82,11 @@ class EmbeddedRedis:
         """
         if self._process is not None and self._process.running:
             raise EmbeddedRedisError(f"The embedded server already runs (pid {self._process.pid}).")
-        binary = find_server_binary()
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data_dir.chmod(0o700)
         if self._password is None:
             self._password = self._kept_password()
+        binary = self._binary()
         attempts = _PORT_ATTEMPTS if self._port is None else 1
         for attempt in range(attempts):
             port = self._port or _free_port()
@@ -142,6 +142,9 @@ class EmbeddedRedis:
                 password = secrets.token_urlsafe(24)
                 file.write(password)
         return password
+
+    def _binary(self) -> Path:
+        return find_server_binary()
 
     def _launch(self, binary: Path, port: int) -> None:
         config_path = self.data_dir / "redis.conf"

@@ -67,6 +67,9 @@ class Ticker:
                 except RedisError as error:
                     log.warning("account %s: no repair pass (%s)", account, type(error).__name__)
                     continue
+                except Exception:
+                    log.exception("account %s: no repair pass, by an unexpected error", account)
+                    continue
                 if found is not None and (found.mailboxes or found.jobs):
                     log.error(
                         "account %s: repaired: %d mailboxes and %d jobs of the inbox that nothing "

@@ -87,12 +87,17 @@ local function pop_due(options)
 end
 
 -- While the circuit is open, one email at a time is a probe: soon a live one that has not failed yet,
--- seldom any other.
+-- seldom any other. The newest live one: where some emails alone fail, others like them are ahead of
+-- what came since, and each would cost a probe.
 local function pop_probe(options, circuit)
-  if circuit.slow_us <= now.account then
-    return pop_first({ 'live', 'bulk', 'failing' }, options)
-  elseif circuit.next_us <= now.account then
-    return pop_first({ 'live' }, options)
+  if math.min(circuit.next_us, circuit.slow_us) > now.account then
+    return nil
+  end
+  local newest = redis.call('ZPOPMAX', key('due:live'))[1]
+  if newest then
+    return newest, 'live'
+  elseif circuit.slow_us <= now.account then
+    return pop_first({ 'bulk', 'failing' }, options)
   end
 end
 

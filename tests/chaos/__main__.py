@@ -59,7 +59,7 @@ Examples:
     "--settle",
     "settle_s",
     type=click.FloatRange(min=0),
-    default=120.0,
+    default=180.0,
     show_default=True,
     help="Seconds after which a job that has no outcome counts as lost.",
 )

@@ -22,7 +22,11 @@ QUIET = tuple(f"quiet-{n}@chaos.example" for n in range(2))
 """ChartMogul answers 200 and changes nothing."""
 NOBODY = tuple(f"nobody-{n}@chaos.example" for n in range(6))
 """No customer has these."""
-EMAILS = MATCHED + PICKY + QUIET + NOBODY
+CULPRITS = tuple(f"culprit-{n}@chaos.example" for n in range(3))
+"""The server always fails on these, until the faults are over."""
+DAMAGED = tuple(f"damaged-{n}@chaos.example" for n in range(6))
+"""Keys of these are damaged in Redis, so that no promise holds for them but one: they go on."""
+EMAILS = MATCHED + PICKY + QUIET + NOBODY + CULPRITS + DAMAGED
 CROWDED = MATCHED[:4] + PICKY[:2]
 """Half of the jobs are theirs, so that many for one email meet."""
 TYPES = {"plan": "String", "channel": "String", "seats": "Integer", "nps": "Integer"}
@@ -63,6 +67,8 @@ class Asks:
             values={key: self._value(key) for key in keys},
             # No two producers share a microsecond: it tells a job whose id they never learned.
             occurred_us=now_us // 4 * 4 + self._number + 1,
+            producer=self._number,
+            number=self._made,
         )
         if kind < 0.04:
             return replace(ask, valid=False), True
@@ -70,26 +76,41 @@ class Asks:
             # A clock of whole minutes: many occurred at the same time, and the ids decide.
             return replace(ask, occurred_us=now_us // 60_000_000 * 60_000_000), True
         if kind < 0.28:
-            # All producers ask for the same at about the same time.
-            order = int(time.time() / 0.7)
-            email = EMAILS[order * 7 % len(EMAILS)]
-            return replace(ask, email=email, idempotency_key=f"order-{order}"), False
+            return self._order(ask), False
+        if kind < 0.5:
+            # It does not say when it occurred: it counts by its arrival. Its key makes asking again
+            # safe, so that its id is known at the end.
+            key = f"own-{self._number}-{self._made}"
+            return replace(ask, timeless=True, idempotency_key=key), False
         return ask, False
+
+    def _order(self, ask: Ask) -> Ask:
+        """All producers ask for it at about the same time: for the same, or each for its own."""
+        order = int(time.time() / 0.7)
+        ask = replace(ask, email=EMAILS[order * 7 % len(EMAILS)], idempotency_key=f"order-{order}")
+        if order % 2:
+            return ask
+        keys = random.Random(order).sample(sorted(TYPES), 2)
+        values = {key: _value(key, 90_000_000 + order % 1_000_000) for key in keys}
+        return replace(ask, values=values, occurred_us=order * 700_000)
 
     def pause_s(self) -> float:
         return self._draw.expovariate(JOBS_A_SECOND)
 
     def _value(self, key: str) -> str | int | float:
         self._made += 1
-        unique = (self._number + 1) * 10_000_000 + self._made
-        match TYPES[key]:
-            case "Integer":
-                return unique
-            case "Decimal":
-                return unique + 0.5
-            case "Timestamp":
-                return f"{START + timedelta(seconds=unique):%Y-%m-%dT%H:%M:%SZ}"
-        return f"{MARK}{unique}"
+        return _value(key, (self._number + 1) * 10_000_000 + self._made)
+
+
+def _value(key: str, unique: int) -> str | int | float:
+    match TYPES[key]:
+        case "Integer":
+            return unique
+        case "Decimal":
+            return unique + 0.5
+        case "Timestamp":
+            return f"{START + timedelta(seconds=unique):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{MARK}{unique}"
 
 
 def main(way_name: str, number: str, seed: str, seconds: str) -> None:

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 Exchange = Mapping[str, Any]
@@ -25,6 +26,11 @@ class Ask:
     values: Mapping[str, Any]
     """Key → value, as ChartMogul is sent it."""
     occurred_us: int
+    timeless: bool = False
+    """It did not say when it occurred: it counts by its arrival, and its outcome says when."""
+    producer: int = 0
+    number: int = 0
+    """Which producer asked, and in which order."""
     valid: bool = True
     idempotency_key: str | None = None
     answer: Literal["taken", "unknown"] = "taken"
@@ -59,6 +65,10 @@ class Evidence:
     at_once: int
     timeout_s: float
     """The account's limits, requests a second and at once; and seconds of a request, at most."""
+    damaged: frozenset[str] = frozenset()
+    """Emails whose keys were damaged. What was asked for them is not in evidence."""
+    after_damage: Mapping[str, str] = field(default_factory=dict)
+    """Email → what became of a job that was asked for it at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +85,7 @@ class _Job:
     job_id: str
     ask: Ask
     status: str
+    occurred_us: int
     written: set[str] = field(default_factory=set)
     """Keys whose value a request set, whatever its answer."""
     shown: set[str] = field(default_factory=set)
@@ -82,7 +93,7 @@ class _Job:
 
     @property
     def version(self) -> tuple[int, str]:
-        return self.ask.occurred_us, self.job_id
+        return self.occurred_us, self.job_id
 
 
 class Checker:
@@ -90,7 +101,11 @@ class Checker:
 
     def __init__(self, evidence: Evidence) -> None:
         self.it = evidence
-        self.posts = [each for each in evidence.log if each["method"] == "POST"]
+        self.posts = [
+            each
+            for each in evidence.log
+            if each["method"] == "POST" and each["email"] not in evidence.damaged
+        ]
         self.jobs: list[_Job] = []
         self.strangers: list[str] = []
         self._match()
@@ -111,14 +126,18 @@ class Checker:
 
     def _match(self) -> None:
         """Find the ask that each outcome is about: by its id, else by its email and time."""
-        alone = [ask for ask in self.it.asks if ask.job_id and not ask.idempotency_key]
-        others = [ask for ask in self.it.asks if ask.idempotency_key or not ask.job_id]
+        asks = self.it.asks
+        alone = [a for a in asks if a.job_id and (a.timeless or not a.idempotency_key)]
+        others = [a for a in asks if not a.timeless and (a.idempotency_key or not a.job_id)]
         by_id = {ask.job_id: ask for ask in alone}
         by_time = {(ask.email, ask.occurred_us): ask for ask in others}
         for job_id, told in self.it.outcomes.items():
             ask = by_id.get(job_id) or by_time.get((told.email or "", told.occurred_us or 0))
             if ask is not None:
-                self.jobs.append(_Job(job_id=job_id, ask=ask, status=told.status))
+                occurred_us = (ask.timeless and told.occurred_us) or ask.occurred_us
+                self.jobs.append(
+                    _Job(job_id=job_id, ask=ask, status=told.status, occurred_us=occurred_us)
+                )
             elif told.email is not None:  # else it is still in the inbox, unread
                 self.strangers.append(job_id)
 
@@ -143,6 +162,8 @@ class Checker:
             ("the account's pace", pace, self.too_fast()),
             ("outcomes tell the truth", jobs, self.untrue()),
             ("asked once, done once", repeated, self.doubled()),
+            ("order of arrival", f"{self._timeless()} jobs without a time", self.disordered()),
+            ("damage costs its own", f"{len(self.it.after_damage)} emails", self.stopped()),
             ("private", f"{len(self.it.worker_logs) // 1024} KiB of logs", self.told()),
         ]
         return [
@@ -258,11 +279,39 @@ class Checker:
                 alone = [post for post in posts if {a for _, a in self._content(post)} == {ask}]
                 refused = any(post["status"] in (400, 422) for post in alone) and not job.shown
                 return None if refused else "no request with it alone was refused, or it was taken"
+            case "failed":
+                last = posts[-1] if posts else None
+                failed = (last and (last["status"] or 500) >= 500) or _took_s(
+                    last
+                ) > self.it.timeout_s
+                return None if failed else "the server did not fail on it"
         return "nothing in this run leads there"
 
     def _is_superseded(self, job: _Job, key: str) -> bool:
         newer = [each for each in self.by_email[job.ask.email] if each.version > job.version]
         return any(each.ask.valid and key in each.ask.values for each in newer)
+
+    def _timeless(self) -> int:
+        return sum(job.ask.timeless for job in self.jobs)
+
+    def disordered(self) -> Iterator[str]:
+        """Of one producer's jobs for an email, each was taken before it asked for the next."""
+        for email, jobs in self.by_email.items():
+            mine: dict[int, list[_Job]] = defaultdict(list)
+            for job in sorted(jobs, key=lambda job: job.ask.number):
+                if job.ask.timeless and job.status != "invalid":
+                    mine[job.ask.producer].append(job)
+            for several in mine.values():
+                for first, second in pairwise(several):
+                    if second.version < first.version:
+                        numbers = f"{first.version} was asked for before {second.version}"
+                        yield f"{email}: {numbers}"
+
+    def stopped(self) -> Iterator[str]:
+        """Emails whose keys were damaged take new jobs all the same."""
+        for email, status in self.it.after_damage.items():
+            if status != "delivered":
+                yield f"{email}: a job after the damage is {status}"
 
     def doubled(self) -> Iterator[str]:
         yield from (f"job {job_id}: nobody asked for it" for job_id in self.strangers)
@@ -284,6 +333,10 @@ class Checker:
             if secret in self.it.worker_logs:
                 lines = self.it.worker_logs.splitlines()
                 yield f"{secret!r} in: {next(line for line in lines if secret in line)[:200]}"
+
+
+def _took_s(post: Exchange | None) -> float:
+    return _end_s(post) - float(post["arrived_s"]) if post else 0.0
 
 
 def _end_s(post: Exchange) -> float:

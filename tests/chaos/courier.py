@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import time
 import uuid
 from collections.abc import Sequence
@@ -15,12 +17,14 @@ import redis
 
 from attribute_courier.cli.stage import start_worker
 from attribute_courier.config import load_settings
+from attribute_courier.jobs.emails import mailbox_id_of
+from attribute_courier.jobs.errors import IdempotencyConflict
 from attribute_courier.jobs.job import EPOCH, Lane
 from attribute_courier.jobs.outcome import Outcome as CourierOutcome
 from attribute_courier.producers import NotEnqueued, Producer
 from attribute_courier.sandbox import LeashedProcess, SandboxProcess
 
-from .asks import EMAILS, attributes, occurred_at
+from .asks import EMAILS, MARK, attributes, occurred_at
 from .checker import Ask, Outcome
 from .way import AT_ONCE, RATE, TIMEOUT_S, Answer
 
@@ -49,7 +53,7 @@ class CourierWay:
             "COURIER_UNMATCHED_DELAYS": "500ms,500ms",
             "COURIER_UNCONFIRMED_DELAYS": "500ms",
             "COURIER_PROBE_DELAYS": "1s,2s",
-            "COURIER_GIVE_UP_AFTER": "1h",
+            "COURIER_GIVE_UP_AFTER": "15s",
         }
 
     def start_worker(self, log: Path, number: int) -> LeashedProcess:
@@ -70,12 +74,16 @@ class CourierWay:
                 else:
                     receipt = self._producer.add_attributes(
                         **job,
-                        occurred_at=occurred_at(ask),
+                        occurred_at=None if ask.timeless else occurred_at(ask),
                         idempotency_key=ask.idempotency_key,
                         lane=lane,
                     )
                     return "taken", receipt.job_id
+            except IdempotencyConflict as error:  # another producer was first, with other values
+                return "taken", error.job_id
             except (NotEnqueued, redis.RedisError):
+                # This plain client would stay with a server that is a replica by now.
+                self._redis.connection_pool.disconnect()
                 if not job_id and not ask.idempotency_key:
                     return "unknown", None
             else:
@@ -89,6 +97,55 @@ class CourierWay:
         pipeline.hsetnx(inbox, job_id, json.dumps(job | {"v": 1, "occurred_at": when}))
         pipeline.zadd(f"{inbox}:{job['lane']}", {job_id: time.time() * 1000}, nx=True)
         pipeline.execute()
+
+    def damage(self, email: str, draw: random.Random) -> None:
+        """Take away one of the email's keys, or an entry of one."""
+        prefix, mailbox = "courier:{default}:", mailbox_id_of(email)
+        box = f"{prefix}mailbox:{mailbox}"
+        kind = draw.choice(["place", "lease", "entry", "record", "value", "mailbox"])
+        places = ("due:live", "due:bulk", "due:failing", "later")
+
+        def strike() -> bool:
+            with contextlib.suppress(redis.RedisError):
+                fields = [name.decode() for name in self._redis.hkeys(box)]  # type: ignore[union-attr]
+                entries = [name for name in fields if name.startswith("#")]
+                values = [name for name in fields if name[0] not in "#@"]
+                if not entries or not values:
+                    return False
+                entry = draw.choice(entries)
+                content = self._redis.hget(box, entry) or b""
+                if kind == "place":
+                    gone = [self._redis.zrem(prefix + each, mailbox) for each in places]
+                    return any(gone)
+                if kind == "lease":
+                    return bool(self._redis.zrem(f"{prefix}leases", mailbox))
+                if kind == "record":
+                    job_id = content[16:52].decode()  # type: ignore[index,union-attr]
+                    return bool(self._redis.delete(f"{prefix}job:{job_id}"))
+                if kind == "mailbox":
+                    return bool(self._redis.delete(box))
+                found = entry if kind == "entry" else draw.choice(values)
+                return bool(self._redis.hdel(box, found))
+            self._redis.connection_pool.disconnect()
+            return False
+
+        deadline = time.monotonic() + 3
+        while not strike() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def after_damage(self, emails: Sequence[str]) -> dict[str, str]:
+        """What becomes of a new job for each of these."""
+        receipts = {
+            email: self._reader.add_attributes(email, {"plan": f"{MARK}last"}) for email in emails
+        }
+        deadline = time.monotonic() + 60
+        found = {}
+        for email, receipt in receipts.items():
+            with contextlib.suppress(TimeoutError):
+                receipt.wait(max(0.1, deadline - time.monotonic()))
+            outcome = receipt.outcome()
+            found[email] = outcome.status if outcome else "lost"
+        return found
 
     def outcomes(self, asks: Sequence[Ask]) -> tuple[dict[str, Outcome], int]:
         with self._reader.reading() as outcomes:

@@ -11,13 +11,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from attribute_courier.sandbox import EmbeddedRedis, Fault, LeashedProcess, SandboxProcess
+import redis
 
-from .asks import PICKY
+from attribute_courier.sandbox import Fault, LeashedProcess, SandboxProcess
+
+from ..clocks import SteppedRedis
+from ..proxy import Proxy
+from ..waiting import wait_until
+from .asks import CULPRITS, DAMAGED, PICKY
 
 EVERYDAY = (
     *(Fault(kind="status", status=422, probability=0.3, email=email) for email in PICKY),
+    *(
+        Fault(kind="status", status=502 if n else 500, email=email)
+        for n, email in enumerate(CULPRITS)
+    ),
     Fault(kind="status", status=500, probability=0.05, endpoint="attributes"),
     Fault(kind="drop_before", probability=0.03, endpoint="attributes"),
     Fault(kind="drop_after", probability=0.03, endpoint="attributes"),
@@ -28,7 +38,7 @@ EVERYDAY = (
 """Strikes all the time, besides what the tracks do."""
 
 
-class DurableRedis(EmbeddedRedis):
+class DurableRedis(SteppedRedis):
     """Every write is in the file before it is answered, so a kill loses nothing that was promised.
 
     With `everysec`, as the embedded server runs otherwise, a write may be held back for two seconds
@@ -37,6 +47,59 @@ class DurableRedis(EmbeddedRedis):
 
     def _options(self, port: int) -> list[str]:
         return [*super()._options(port), "--appendfsync", "always"]
+
+
+class Pair:
+    """The primary behind one address, and whoever takes its place."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._count = 0
+        self.primary = self._one()
+        self._proxy = Proxy(self.primary.url)
+        self._proxy.__enter__()
+
+    @property
+    def url(self) -> str:
+        return self._proxy.url
+
+    def fail_over(self) -> None:
+        """A replica takes over, with all that was written, and the old primary becomes a replica.
+
+        Open connections stay with the old one, as they do when a name or an address is moved.
+        """
+        old, new = self.primary, self._one(self.primary.password)
+        with redis.Redis.from_url(old.url) as before, redis.Redis.from_url(new.url) as after:
+            for client in (before, after):
+                client.config_set("primaryauth", old.password)
+            host, port = _address(old.url)
+            after.replicaof(host, port)
+            wait_until(lambda: after.info("replication")["master_link_status"] == "up")  # type: ignore[index]
+            before.execute_command("FAILOVER", "TO", *_address(new.url))
+            wait_until(lambda: after.info("replication")["role"] == "master")  # type: ignore[index]
+        self.primary = new
+        self._proxy.lead_to(new.url)
+        self._retired.append(old)
+        for each in self._retired[:-1]:
+            each.stop()
+
+    def stop(self) -> None:
+        self._proxy.__exit__(None, None, None)
+        for each in (*self._retired, self.primary):
+            each.stop()
+
+    def _one(self, password: str | None = None) -> DurableRedis:
+        if not self._count:
+            self._retired: list[DurableRedis] = []
+        self._count += 1
+        server = DurableRedis(self._home / f"redis-{self._count}", password=password)
+        server.start()
+        return server
+
+
+def _address(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return str(parts.hostname), str(parts.port)
 
 
 class Crew:
@@ -98,10 +161,17 @@ class Chaos:
     """Lets things go wrong for some seconds; afterwards everything works again."""
 
     def __init__(
-        self, crew: Crew, server: EmbeddedRedis, stand_in: SandboxProcess, *, seed: int
+        self,
+        crew: Crew,
+        pair: Pair,
+        stand_in: SandboxProcess,
+        damage: Callable[[str, random.Random], None],
+        *,
+        seed: int,
     ) -> None:
         self.injected: Counter[str] = Counter()
-        self._crew, self._server, self._stand_in, self._seed = crew, server, stand_in, seed
+        self._crew, self._pair, self._stand_in, self._seed = crew, pair, stand_in, seed
+        self._damage = damage
 
     def run(self, seconds: float) -> None:
         self._end_s = time.monotonic() + seconds
@@ -116,22 +186,25 @@ class Chaos:
                 lambda draw: self._crew.freeze(draw, draw.uniform(1, 10)),
             ),
         ]
-        redis: list[Fate] = [
+        servers: list[Fate] = [
             ("Redis killed (SIGKILL), and started again", self._kill_redis),
             ("Redis paused (SIGSTOP) for 1 to 4 s", self._pause_redis),
+            ("failover to a replica", lambda draw: self._pair.fail_over()),
         ]
+        if self._pair.primary.can_step:
+            servers.append(("Redis's clock stepped by up to 45 s, and back", self._step_clock))
+        damages: list[Fate] = [("a key of an email damaged", self._damage_a_key)]
         account: list[Fate] = [
             ("burst of 429", self._many_429),
             ("key revoked, or plan expired, or forbidden", self._fault_of_account),
             ("hidden lower limit", self._hidden_limit),
         ]
-        with ThreadPoolExecutor(4) as threads:
+        tracks = [(5, workers), (6, servers), (8, account), (10, freezes), (4, damages)]
+        with ThreadPoolExecutor(5) as threads:
             running = [
                 # In a short run with short breaks, so that it meets something of each.
                 threads.submit(self._follow, number, min(break_s, seconds / 3), fates)
-                for number, (break_s, fates) in enumerate(
-                    [(5, workers), (12, redis), (8, account), (10, freezes)]
-                )
+                for number, (break_s, fates) in enumerate(tracks)
             ]
             while not all(each.done() for each in running):
                 self._crew.mend()
@@ -152,14 +225,22 @@ class Chaos:
                 self.injected[name] += 1
 
     def _kill_redis(self, draw: random.Random) -> None:
-        self._server.kill()
+        self._pair.primary.kill()
         time.sleep(draw.uniform(0, 2))
-        self._server.start()
+        self._pair.primary.start()
 
     def _pause_redis(self, draw: random.Random) -> None:
-        self._server.pause()
+        self._pair.primary.pause()
         time.sleep(draw.uniform(1, 4))
-        self._server.resume()
+        self._pair.primary.resume()
+
+    def _step_clock(self, draw: random.Random) -> None:
+        self._pair.primary.step_to(draw.uniform(-45, 45))
+        time.sleep(draw.uniform(0.5, 4))
+        self._pair.primary.step_to(0)
+
+    def _damage_a_key(self, draw: random.Random) -> None:
+        self._damage(draw.choice(DAMAGED), draw)
 
     def _many_429(self, draw: random.Random) -> None:
         burst = Fault(kind="status", status=429, count=draw.randint(3, 15))

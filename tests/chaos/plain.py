@@ -7,6 +7,7 @@ Its workers are `celery -A tests.chaos.plain worker`.
 from __future__ import annotations
 
 import os
+import random
 import sys
 import uuid
 from collections.abc import Sequence
@@ -74,6 +75,12 @@ class PlainWay:
         except (OperationalError, OSError):
             return "unknown", task_id
         return "taken", task_id
+
+    def damage(self, email: str, draw: random.Random) -> None:
+        """Nothing: a message holds all that there is, and nobody finds it by its email."""
+
+    def after_damage(self, emails: Sequence[str]) -> dict[str, str]:
+        return {}
 
     def outcomes(self, asks: Sequence[Ask]) -> tuple[dict[str, Outcome], int]:
         found = {}

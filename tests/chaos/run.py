@@ -16,10 +16,10 @@ from typing import Any
 
 from attribute_courier.sandbox import LeashedProcess, SandboxConfig, SandboxProcess
 
-from .asks import EMAILS, MARK, MATCHED, PICKY, QUIET
+from .asks import CULPRITS, DAMAGED, EMAILS, MARK, MATCHED, PICKY, QUIET
 from .checker import Ask, Evidence, Outcome
 from .courier import CourierWay
-from .faults import EVERYDAY, Chaos, Crew, DurableRedis
+from .faults import EVERYDAY, Chaos, Crew, Pair
 from .plain import PlainWay
 from .way import AT_ONCE, RATE, TIMEOUT_S, Way
 
@@ -30,7 +30,7 @@ STAND_IN = SandboxConfig(
     rate_limit=RATE + 1,
     latency_s=0.15,
     latency_sigma=0.2,
-    customers=MATCHED + PICKY,
+    customers=MATCHED + PICKY + CULPRITS + DAMAGED,
     quiet_emails=QUIET,
     faults=EVERYDAY,
 )
@@ -57,11 +57,12 @@ def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str
     for name in [name for name in os.environ if name.startswith(("COURIER_", "CHARTMOGUL_"))]:
         del os.environ[name]
     with ExitStack() as stack:
-        server = stack.enter_context(DurableRedis(home / "redis"))
+        pair = Pair(home)
+        stack.callback(pair.stop)
         key = f"chaos-key-{seed}"
         config = STAND_IN.changed({"accounts": {"default": key}, "seed": seed})
         stand_in = stack.enter_context(SandboxProcess(config, log=home / "stand-in.log"))
-        os.environ.update(WAYS[way_name].environ(server.url, stand_in))
+        os.environ.update(WAYS[way_name].environ(pair.url, stand_in))
         way = WAYS[way_name]()
         crew = Crew(way.start_worker, home)
         stack.callback(crew.kill)
@@ -75,7 +76,7 @@ def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str
             with record.open("wb") as out, record.with_suffix(".log").open("wb") as log:
                 producers.append(LeashedProcess(argv, cwd=ROOT, stdout=out, stderr=log))
             stack.callback(producers[-1].kill)
-        chaos = Chaos(crew, server, stand_in, seed=seed)
+        chaos = Chaos(crew, pair, stand_in, way.damage, seed=seed)
         chaos.run(seconds)
         _wait(lambda: not any(each.running for each in producers), crew.log)
         if any(each.popen.returncode for each in producers):
@@ -83,11 +84,18 @@ def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str
             raise RuntimeError("a producer failed:\n" + "\n".join(said))
         stand_in.configure(faults=[])
         asks = [Ask(**json.loads(line)) for record in records for line in record.open()]
+        asks = [ask for ask in asks if ask.email not in DAMAGED]
         if way_name == "plain":  # it knows no form of a job, so none is wrong
             asks = [replace(ask, valid=True) for ask in asks]
+        crew.start(1)  # a worker that starts looks for what nothing points to
+        after_damage = way.after_damage(DAMAGED)
         settled_s, outcomes, inbox = _settled(way, asks, settle_s)
         requests = stand_in.requests()
-        customers = {each["email"]: each["attributes"]["custom"] for each in stand_in.customers()}
+        customers = {
+            each["email"]: each["attributes"]["custom"]
+            for each in stand_in.customers()
+            if each["email"] not in DAMAGED
+        }
     return Result(
         evidence=Evidence(
             asks=asks,
@@ -100,6 +108,8 @@ def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str
             rate=RATE + 1,
             at_once=AT_ONCE,
             timeout_s=TIMEOUT_S,
+            damaged=frozenset(DAMAGED),
+            after_damage=after_damage,
         ),
         faults=chaos.injected + crew.ended + _answered(requests),
         settled_s=settled_s,
@@ -113,6 +123,7 @@ def _settled(
     began_s = time.monotonic()
     while True:
         outcomes, inbox = way.outcomes(asks)
+        outcomes = {id_: each for id_, each in outcomes.items() if each.email not in DAMAGED}
         waited_s = time.monotonic() - began_s
         known = all(ask.job_id in outcomes for ask in asks if ask.answer == "taken")
         ended = all(each.status != "pending" for each in outcomes.values())

@@ -119,6 +119,8 @@ def but(number: int, **more: Any) -> tuple[dict[str, Any], ...]:
     return tuple(each | more if each["number"] == number else each for each in POSTS)
 
 
+EARLIER = ask("earlier", BOB, timeless=True, number=1, values={"mrr": 1.5})
+LATER = ask("later", BOB, timeless=True, number=2, values={"seats": 3})
 LATE = ask("late", at=0)
 TIED = ask("zzz", at=2)
 THERE = ask(None, at=11, answer="unknown", values={"seats": 2})
@@ -241,8 +243,23 @@ BROKEN = {
     "a job that nobody asked for": (
         run(outcomes=dict(run().outcomes) | {"x": Outcome(status="superseded", email=ADA)}), [7]
     ),
-    "a key in a log": (run(worker_logs=f"Authorization: {SECRET}"), [8]),
-    "an email in a log": (run(worker_logs=f"no customer has {ADA}"), [8]),
+    "two jobs without a time, of which the later is the older": (
+        run(
+            EARLIER, LATER, posts=(post(9, EARLIER), post(10, LATER)),
+            outcomes=dict(run().outcomes) | {
+                "earlier": Outcome(status="delivered", email=BOB, occurred_us=21),
+                "later": Outcome(status="delivered", email=BOB, occurred_us=20),
+            },
+            customers={BOB: {"nps": 1, "mrr": 1.5, "seats": 3}},
+        ),
+        [8],
+    ),
+    "an email that takes no more jobs after the damage": (
+        run(after_damage={"damaged@chaos.example": "pending"}), [9]
+    ),
+    "failed, and the server never did": (run(told={"new": "failed"}), [6]),
+    "a key in a log": (run(worker_logs=f"Authorization: {SECRET}"), [10]),
+    "an email in a log": (run(worker_logs=f"no customer has {ADA}"), [10]),
 }  # fmt: skip
 
 

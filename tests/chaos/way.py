@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -27,6 +28,12 @@ class Way(Protocol):
 
     def take(self, ask: Ask, *, direct: bool) -> Answer:
         """Hand over a job; `direct`: without the courier's producer, as another language would."""
+
+    def damage(self, email: str, draw: random.Random) -> None:
+        """Take away something of what is kept for an email."""
+
+    def after_damage(self, emails: Sequence[str]) -> dict[str, str]:
+        """What becomes of a new job for each of these emails."""
 
     def outcomes(self, asks: Sequence[Ask]) -> tuple[dict[str, Outcome], int]:
         """Of all jobs, as far as they are known; and how many were never accepted."""

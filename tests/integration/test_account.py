@@ -1,4 +1,4 @@
-"""What concerns an account as a whole: pace, key and plan, server, replay (promises 4, 7 and 8)."""
+"""What concerns an account as a whole: pace, key and plan, server, replay (promises 4, 7, 8, 9)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from attribute_courier.config import load_settings
-from attribute_courier.producers import Producer
+from attribute_courier.producers import Producer, Receipt
 from attribute_courier.sandbox import Fault
 from attribute_courier.state.account import AccountStatus
 
@@ -22,7 +23,7 @@ from ..waiting import wait_until
 ADA = "ada@example.com"
 
 
-def fare(courier: Courier, account: str = "default") -> AccountStatus:
+def standing(courier: Courier, account: str = "default") -> AccountStatus:
     return courier.health(account).status()
 
 
@@ -109,7 +110,7 @@ class TestPace:
         posts = courier.posts()
         refused = [post for post in posts[len(posts) // 2 :] if post["status"] == 429]
         assert len(refused) < 0.1 * len(posts) / 2
-        assert fare(courier).rate < 30
+        assert standing(courier).rate < 30
 
 
 class TestAccount:
@@ -124,7 +125,7 @@ class TestAccount:
         receipts = [
             courier.producer.add_attributes(f"{n}@load.example", {"n": n}) for n in range(100)
         ]
-        pause = wait_until(lambda: fare(courier).pause, what="the account is paused")
+        pause = wait_until(lambda: standing(courier).pause, what="the account is paused")
         assert pause.by == "account"
         wait_until(
             lambda: [each for each in courier.stand_in.requests() if each["method"] == "GET"],
@@ -144,7 +145,7 @@ class TestAccount:
         courier.producer.add_attributes(ADA, {"plan": "pro"})
 
         def next_probe_is_far() -> bool:
-            pause = fare(courier).pause
+            pause = standing(courier).pause
             at = pause and pause.next_probe_at
             return at is not None and at - datetime.now(UTC) > timedelta(minutes=30)
 
@@ -154,7 +155,7 @@ class TestAccount:
         courier.start_worker()
         assert run(courier, "pause", "--reason", "moving house").returncode == 0
         receipt = courier.producer.add_attributes(ADA, {"plan": "pro"})
-        wait_until(lambda: fare(courier).live.due == 1, what="the job is accepted and waits")
+        wait_until(lambda: standing(courier).live.due == 1, what="the job is accepted and waits")
         told = run(courier, "status")
         assert "paused" in told.stdout
         assert "moving house" in told.stdout
@@ -187,8 +188,8 @@ class TestAccount:
         outcomes = courier.wait(*receipts)
         producer.close()
         assert {outcome.status for outcome in outcomes} == {"delivered"}
-        assert fare(courier, "eu").state == "paused"
-        assert fare(courier).pause is None
+        assert standing(courier, "eu").state == "paused"
+        assert standing(courier).pause is None
 
 
 class TestCircuit:
@@ -200,14 +201,99 @@ class TestCircuit:
         receipts = [
             courier.producer.add_attributes(f"{n}@load.example", {"n": n}) for n in range(60)
         ]
-        wait_until(lambda: fare(courier).circuit, what="the circuit opens")
+        wait_until(lambda: standing(courier).circuit, what="the circuit opens")
         before = len(courier.posts())
         wait_until(lambda: len(courier.posts()) >= before + 2, what="probes")
         assert len(courier.posts()) <= 10 + 20 + 5, "not all sixty were tried"
         courier.stand_in.configure(faults=[])
         outcomes = courier.wait(*receipts, timeout_s=60)
         assert {outcome.status for outcome in outcomes} == {"delivered"}
-        assert fare(courier).circuit is None
+        assert standing(courier).circuit is None
+
+
+class TestCulprits:
+    """Promise 7: the circuit judges emails, so a few that always fail hold nobody up."""
+
+    CULPRITS = tuple(f"culprit-{n:02}@load.example" for n in range(20))
+
+    def produce(self, courier: Courier) -> list[Receipt]:
+        return [courier.producer.add_attributes(email, {"n": 1}) for email in self.CULPRITS]
+
+    @pytest.mark.parametrize("status", [500, 502])
+    def test_twenty_emails_that_always_fail_keep_no_good_job(
+        self, courier: Courier, status: int
+    ) -> None:
+        courier.stand_in.configure(
+            faults=[Fault(kind="status", status=status, email=email) for email in self.CULPRITS]
+        )
+        courier.start_worker()
+        self.produce(courier)
+        wait_until(lambda: standing(courier).circuit, what="ten of them have failed")
+        for n in range(5):  # the circuit closes after each, and the others fail in their turn
+            good = courier.producer.add_attributes(ADA, {"n": n})
+            assert good.wait(5).status == "delivered"
+
+    def test_twenty_emails_that_always_time_out_keep_no_good_job(self, courier: Courier) -> None:
+        """Longer than one timeout and 5 s after their first wave: not."""
+        timeout_s = 2
+        courier.stand_in.configure(
+            faults=[Fault(kind="latency", seconds=4, email=email) for email in self.CULPRITS]
+        )
+        courier.start_worker(COURIER_TIMEOUT=f"{timeout_s}s")
+        self.produce(courier)
+        wait_until(lambda: len(courier.posts()) >= 20, what="all of them are under way")
+        good = courier.producer.add_attributes(ADA, {"n": 1})
+        assert good.wait(timeout_s + 5).status == "delivered"
+        wait_until(lambda: len(courier.posts()) >= 26, timeout_s=30, what="the second wave")
+        good = courier.producer.add_attributes(ADA, {"n": 2})
+        assert good.wait(timeout_s + 5).status == "delivered"
+
+    def test_contents_that_are_too_large_open_no_circuit(self, courier: Courier) -> None:
+        """CM5: 413 for twelve emails."""
+        emails = self.CULPRITS[:12]
+        courier.stand_in.configure(
+            faults=[Fault(kind="status", status=413, body="html", email=email) for email in emails]
+        )
+        courier.start_worker()
+        receipts = [courier.producer.add_attributes(email, {"n": 1}) for email in emails]
+        outcomes = courier.wait(*receipts)
+        assert {(each.status, each.http_status) for each in outcomes} == {("refused", 413)}
+        assert all(each.message for each in outcomes)
+        assert standing(courier).circuit is None
+        assert courier.producer.add_attributes(ADA, {"n": 1}).wait(2).status == "delivered"
+
+
+class TestSize:
+    def test_very_many_jobs_for_one_email_settle_within_a_minute(self, courier: Courier) -> None:
+        """Settling is linear, and a request bounded."""
+        courier.stand_in.configure(rate_limit=2_000)
+        courier.start_worker(COURIER_RATE_LIMIT="1000")
+        began_s = time.monotonic()
+        bulk = courier.producer.add_many(
+            [("big@load.example", {f"key_{n}": n}) for n in range(5_000)], lane="live"
+        )
+        assert bulk.enqueued == 5_000
+        wait_until(
+            lambda: standing(courier).last_hour.get("delivered") == 5_000,
+            timeout_s=began_s + 60 - time.monotonic(),
+            what="all are delivered",
+        )
+        assert courier.custom("big@load.example") == {f"key_{n}": n for n in range(5_000)}
+        posts = courier.posts()
+        assert max(len(post["custom"]) for post in posts) <= 250
+        assert sum(len(post["custom"]) for post in posts) == 5_000, "none was sent twice"
+
+    def test_how_much_a_request_carries_is_a_setting(self, courier: Courier) -> None:
+        receipts = [courier.producer.add_attributes(ADA, {f"k{n}": n}) for n in range(20)]
+        receipts += [
+            courier.producer.add_attributes("two@example.com", {f"k{n}": "x" * 200})
+            for n in range(12)
+        ]
+        courier.accept()
+        courier.start_worker(COURIER_MAX_ATTRIBUTES="8", COURIER_MAX_REQUEST_BYTES="1024")
+        assert {each.status for each in courier.wait(*receipts)} == {"delivered"}
+        assert [len(post["custom"]) for post in courier.posts(ADA)] == [8, 8, 4]
+        assert len(courier.posts("two@example.com")) == 3
 
 
 class TestFailedAndReplay:

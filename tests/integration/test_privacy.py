@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator
 
-import pytest
 import redis
 
 from attribute_courier.config.celery import KEY_PREFIX
@@ -20,7 +19,6 @@ from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, LeashedProcess
 
 from ..conftest import Courier
 from ..waiting import wait_until
-from .guarded import PASSWORD, guarded
 
 VALUE = "Facebook-ads-7"
 DOMAIN = "@corp.example"
@@ -56,7 +54,6 @@ PRIVATE = (
     VALUE,
     DEFAULT_API_KEY,
     base64.b64encode(DEFAULT_API_KEY.encode()).decode()[:14],
-    PASSWORD,
 )
 
 
@@ -73,7 +70,7 @@ def spied(client: redis.Redis) -> Iterator[list[str]]:
                 text = str(command["command"])
                 if text.startswith("PING stop"):
                     return
-                if KEY_PREFIX in text:
+                if KEY_PREFIX in text and not text.startswith("EVAL"):  # what it does is shown, too
                     seen.append(text)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -94,10 +91,9 @@ def decoded(command: str) -> str:
     return command + base64.b64decode(body).decode()
 
 
-def test_no_outcome_shows_what_is_private(
-    courier: Courier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with guarded(courier, monkeypatch), spied(courier.client) as commands:
+def test_no_outcome_shows_what_is_private(courier: Courier) -> None:
+    private = (*PRIVATE, courier.server.password)
+    with spied(courier.client) as commands:
         customers = [f"{name}{DOMAIN}" for name in EXPECTED if name not in ("un.matched",)]
         courier.stand_in.configure(
             faults=FAULTS, customers=customers, quiet_emails=[f"un.confirmed{DOMAIN}"]
@@ -123,10 +119,10 @@ def test_no_outcome_shows_what_is_private(
 
         for outcome in (*outcomes, courier.outcomes.get(invalid)):
             shown = f"{outcome!r} {outcome.message}"  # type: ignore[union-attr]
-            assert not [text for text in PRIVATE if text in shown]
+            assert not [text for text in private if text in shown]
         # An error of Celery's own, and what remote control tells of the settings.
         courier.producer.celery.send_task("accept.nothing", ["x"], queue="accept")
-        wait_until(lambda: "accept.nothing" in courier.log())
+        wait_until(lambda: "it names no task of ours" in courier.log())
         told = courier.producer.celery.control.inspect(timeout=10, limit=1)
         answers = f"{told.conf()} {told.stats()} {told.active_queues()}"
         assert "courier@" in answers
@@ -140,7 +136,7 @@ def test_no_outcome_shows_what_is_private(
     assert "DEBUG" in log_text
     assert "d***@corp.example" in log_text, "what may be seen"
     sent = "".join(map(decoded, commands))
-    for text in PRIVATE:
+    for text in private:
         assert text.lower() not in sent.lower(), text
         assert text.lower() not in log_text.lower(), text
         assert text.lower() not in answers.lower(), text
@@ -161,7 +157,7 @@ def break_a_mailbox(courier: Courier) -> str:
     mailbox_id = mailbox_id_of(email)
     prefix = courier.keys.prefix
     version = f"{1:016d}{job_id}"
-    courier.client.hset(f"{prefix}outcome:{job_id}", mapping={"email": email, "lane": "live"})
+    courier.client.hset(f"{prefix}job:{job_id}", mapping={"email": email, "lane": "live"})
     courier.client.hset(
         f"{prefix}mailbox:{mailbox_id}",
         mapping={"#1": f"{version}1", "@next": 2, "@live": 1, "channel": f'1["String","{VALUE}'},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -57,6 +58,14 @@ def inbox(server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[re
     monkeypatch.setenv("COURIER_REDIS_URL", server.url)
     with redis.Redis.from_url(server.url, decode_responses=True) as client:
         yield client
+
+
+@pytest.fixture
+def no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens where Redis should be; at the usual port somebody may."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("COURIER_REDIS_URL", f"redis://127.0.0.1:{port}/0")
 
 
 def run(*arguments: str, input: str | bytes | None = None) -> Result:  # noqa: A002
@@ -233,7 +242,7 @@ class TestDryRun:
         assert new.startswith("plan ")
         assert "Decimal was used before" in text
 
-    def test_tells_the_rest_without_redis(self) -> None:
+    def test_tells_the_rest_without_redis(self, no_redis: None) -> None:
         result = run("customers.csv", "--dry-run")
         assert result.exit_code == 1
         assert "does not answer" in result.stderr
@@ -285,7 +294,7 @@ class TestUsage:
         assert words in result.stderr
         assert inbox.keys() == []
 
-    def test_redis_is_missed_before_the_file_is_read(self) -> None:
+    def test_redis_is_missed_before_the_file_is_read(self, no_redis: None) -> None:
         content = b"email,n\n" + b"a@b.cc,1\n" * 40_000 + b"\xff"
         Path("customers.csv").write_bytes(content)
         result = run("customers.csv")
