@@ -300,7 +300,7 @@ class TestPause:
     ) -> None:
         """An account that answers pings and refuses the rest is asked less and less."""
         fill(account, 1)
-        delays = {"reason": "HTTP 401", "probe_delays_s": (60.0, 120.0)}
+        delays: dict[str, Any] = {"reason": "HTTP 401", "probe_delays_s": (60.0, 120.0)}
         observe(account, "account", **delays)
         account.clock.time_passes(60)
         assert account.health.probe_is_due()
@@ -411,7 +411,7 @@ def test_a_replayed_job_is_listed_once_and_as_it_stands_now(account: Account) ->
     account.settle(account.claim(), "failed", fields={"document": '{"v":1}'})
     assert account.health.replay(job.job_id)
     assert account.health.replay(job.job_id), "the same call again, whose answer was lost"
-    assert account.outcomes.recent(statuses=("failed",)) == []
+    assert account.outcomes.recent(statuses=["failed"]) == []
     assert account.in_inbox() == {job.job_id}
     account.take()
     account.inbox.reject(account.taken[job.job_id], "a later end")

@@ -577,7 +577,7 @@ class TestLargeMailboxes:
     def test_of_one_job_larger_than_a_request_are_delivered_in_part(self, account: Account) -> None:
         job = account.staged(**{f"k{n:02}": n for n in range(25)})
         account.boxes = account.mailboxes(max_attributes=10)
-        sent = {}
+        sent: dict[str, object] = {}
         for count in (10, 10, 5):
             assert account.status(job) == "pending"
             claim = account.claim()
@@ -589,7 +589,10 @@ class TestLargeMailboxes:
         account.assert_nothing_is_left()
 
     def test_of_thousands_of_jobs_are_all_settled(self, account: Account) -> None:
-        jobs = [account.job(**{f"k{n}": n}) for n in range(1000)]
+        jobs = [
+            account.job(ADA, lane="live", only_changed=False, ago_s=None, **{f"k{n}": n})
+            for n in range(1000)
+        ]
         account.take()
         account.boxes.stage([(account.taken[job.job_id], job) for job in jobs])
         assert [len(sent) for sent in account.deliver_all()] == [250] * 4
@@ -792,6 +795,19 @@ class TestDamage:
         later = account.staged(plan="pro")
         account.deliver_all()
         assert account.status(later) == "delivered"
+
+    def test_a_record_that_is_lost_in_flight_costs_that_job(self, account: Account) -> None:
+        """RC16: what an answer notes makes no half a record."""
+        lost = account.staged(plan="free")
+        claim = account.claim()
+        account.client.delete(KEYS.of("job", lost.job_id))
+        assert account.settle(claim, "pending", retry_s=0)
+        later = account.staged(seats=1)
+        found = account.claim()
+        assert found.damaged == 1
+        assert account.settle(found)
+        assert account.status(later) == "delivered"
+        account.assert_nothing_is_left()
 
     def test_a_lost_mailbox_stops_no_other(self, account: Account) -> None:
         account.staged(ADA, n=1)
