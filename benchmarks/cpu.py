@@ -23,17 +23,13 @@ from .processes import cpu_s, pin, resident_bytes, send, sessions
 from .redis_use import use
 from .report import Target, tell
 from .stage import email, staged, tidily, unlimited, until
-from .ways import CELERY, DRAMATIQ, FLOOR, OFFICIAL, ONE, TASKIQ, CourierWay, Way, title
+from .ways import CELERY, ONE, RIVALS, CourierWay, Way, title
 
 NO_LIMIT = 10_000
 COURIER = CourierWay(rate_limit=NO_LIMIT)
-LEAN = replace(CELERY, name="celery, no proxies from environment", trust_env=False)
 WAYS: tuple[Way, ...] = (
     COURIER,
-    *(
-        replace(way, concurrency=20, rate_limit=NO_LIMIT)
-        for way in (CELERY, LEAN, DRAMATIQ, TASKIQ, OFFICIAL, FLOOR)
-    ),
+    *(replace(way, concurrency=20, rate_limit=NO_LIMIT) for way in RIVALS),
 )
 COMPARED_WITH = CELERY.title
 WARM_UP = 40
@@ -142,11 +138,15 @@ def table(runs: Mapping[str, Sequence[Spent]]) -> list[list[str]]:
 def notes(runs: Mapping[str, Sequence[Spent]]) -> list[str]:
     """What handing over alone took of Redis."""
     return [
-        f"{name}: of these, handing over took "
-        f"{median(ratio(each.handing_over_redis_cpu_s, each.delivered) for each in spent) * 1e3:.2f}"
-        f" ms of Redis and "
-        f"{median(ratio(each.handing_over_commands, each.delivered) for each in spent):.1f} commands"
+        f"{name}: of these, handing over took {cpu_ms:.2f} ms of Redis and {commands:.1f} commands"
         for name, spent in runs.items()
+        for cpu_ms, commands in [
+            (
+                median(ratio(each.handing_over_redis_cpu_s, each.delivered) for each in spent)
+                * 1e3,
+                median(ratio(each.handing_over_commands, each.delivered) for each in spent),
+            )
+        ]
     ]
 
 

@@ -79,9 +79,11 @@ def run(way: Way, load: Load) -> Result:
         stage = stack.enter_context(staged(load.stand_in()))
         running = stack.enter_context(way.running(stage))
         deadline = time.monotonic() + load.bound_s
-        jobs = []
+        job_ids = []
         for number in range(load.emails):
-            jobs.append(running.send(email(number), CUSTOM))
+            handle = running.send(email(number), CUSTOM)
+            if isinstance(running, RunningCourier):
+                job_ids.append(handle.job_id)
             running.tick()  # sending takes many seconds, too
         while stage.delivered() < load.emails and time.monotonic() < deadline:
             running.tick()
@@ -90,7 +92,7 @@ def run(way: Way, load: Load) -> Result:
         log, stats = stage.stand_in.requests(), stage.stand_in.stats()
         counts: Counter[str] = Counter()
         if isinstance(running, RunningCourier):
-            counts.update(str(running.status(job.job_id)) for job in jobs)
+            counts.update(str(running.status(job_id)) for job_id in job_ids)
             counts += running.made
         measured = measure(log, stats, emails=load.emails, warm_up_s=load.warm_up_s)
         return Result(way=way, measured=measured, counts=dict(counts))
@@ -219,7 +221,7 @@ Examples:
     multiple=True,
     default=(1,),
     show_default=True,
-    help="Worker processes of Celery, dramatiq and taskiq, which share 20 threads. May be repeated.",
+    help="Worker processes of Celery, dramatiq and taskiq, with 20 threads together.",
 )
 @click.option(
     "--bound",

@@ -171,24 +171,21 @@ class RivalWay:
     workers: Its processes that deliver.
     concurrency: Requests that all of them together can have in progress, or wait with for a slot.
     rate_limit: Requests a second that its limiter allows, in Redis and for all workers.
-    trust_env: Whether `requests` looks for proxies in the environment, as it does by itself.
     live_worker: Celery alone: whether one of two workers takes only urgent jobs, with a fifth of
         the threads.
     """
 
     kind: Kind
-    name: str = ""
     workers: int = 1
     concurrency: int = 20
     rate_limit: float = 39.2
-    trust_env: bool = True
     live_worker: bool = False
 
     @property
     def title(self) -> str:
         """How tables call it."""
         names = {"official": "official client in Celery", "floor": "bare asyncio loop (floor)"}
-        return self.name or names.get(self.kind, self.kind)
+        return names.get(self.kind, self.kind)
 
     def environ(self, stage: Stage) -> dict[str, str]:
         """The settings of its workers."""
@@ -198,7 +195,6 @@ class RivalWay:
             "BENCHMARK_API_KEY": stage.stand_in.api_key,
             "BENCHMARK_RATE_LIMIT": str(self.rate_limit),
             "BENCHMARK_CONCURRENCY": str(max(1, self.concurrency // self.workers)),
-            "BENCHMARK_TRUST_ENV": "yes" if self.trust_env else "no",
         }
 
     def commands(self) -> list[list[str]]:
@@ -287,7 +283,7 @@ def _celery_sender(way: RivalWay, url: str, stack: ExitStack) -> Running:
     )
 
 
-def _official_sender(way: RivalWay, url: str, stack: ExitStack) -> Running:
+def _official_sender(_: RivalWay, url: str, stack: ExitStack) -> Running:
     app = stack.enter_context(Celery("sender", broker=url, set_as_current=False))
 
     def send(email: str, custom: Custom) -> Any:
@@ -296,7 +292,7 @@ def _official_sender(way: RivalWay, url: str, stack: ExitStack) -> Running:
     return Running(send=send, send_live=send, wait=None, pids=list)
 
 
-def _dramatiq_sender(way: RivalWay, url: str, stack: ExitStack) -> Running:
+def _dramatiq_sender(_: RivalWay, url: str, stack: ExitStack) -> Running:
     broker, results = RedisBroker(url=url), RedisBackend(url=url)
     broker.declare_queue("default")
     stack.callback(broker.client.close)
@@ -321,7 +317,7 @@ def _dramatiq_sender(way: RivalWay, url: str, stack: ExitStack) -> Running:
     )
 
 
-def _taskiq_sender(way: RivalWay, url: str, stack: ExitStack) -> Running:
+def _taskiq_sender(_: RivalWay, url: str, stack: ExitStack) -> Running:
     loop = asyncio.new_event_loop()
     stack.callback(loop.close)
     backend: RedisAsyncResultBackend[Any] = RedisAsyncResultBackend(url)
@@ -341,7 +337,7 @@ def _taskiq_sender(way: RivalWay, url: str, stack: ExitStack) -> Running:
     )
 
 
-def _floor_sender(way: RivalWay, url: str, stack: ExitStack) -> Running:
+def _floor_sender(_: RivalWay, url: str, stack: ExitStack) -> Running:
     client: Any = stack.enter_context(redis.Redis.from_url(url))
 
     def send(email: str, custom: Custom) -> None:

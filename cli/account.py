@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis
-
 from ..config import Settings, load_settings
-from ..config.connections import connect_briefly
-from ..config.redis_errors import describe_redis_error
+from ..config.connections import Client, connect_briefly
+from ..config.redis_errors import RedisError, describe_redis_error
 from ..jobs.errors import NotReachable
 from ..state.account import AccountHealth
 from ..state.keys import Keys
@@ -27,11 +25,11 @@ def accounts_of(settings: Settings, account: str | None) -> list[str]:
 
 
 @contextmanager
-def reaching_redis(settings: Settings) -> Iterator[redis.Redis]:
+def reaching_redis(settings: Settings) -> Iterator[Client]:
     """A connection; a Redis that does not answer is a clear error."""
     try:
         yield connect_briefly(settings)
-    except redis.RedisError as error:
+    except RedisError as error:
         raise NotReachable(describe_redis_error(settings, error)) from error
 
 
@@ -43,7 +41,7 @@ def healths(account: str | None) -> Iterator[list[AccountHealth]]:
         yield [health_of(client, settings, name) for name in accounts_of(settings, account)]
 
 
-def health_of(client: redis.Redis, settings: Settings, account: str) -> AccountHealth:
+def health_of(client: Client, settings: Settings, account: str) -> AccountHealth:
     """The account's state as a whole."""
     return AccountHealth(
         client,

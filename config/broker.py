@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu_redis
 
 from . import connections
-from .redis_errors import code_of
+from .redis_errors import WrongServerError, code_of
 
 
 class _Mistrustful:
@@ -40,6 +41,14 @@ class Channel(kombu_redis.Channel):
     # attempt can end the worker. The inbox and the leases put back what matters.
     do_restore = False
 
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Once a second, for the queue of the remote control."""
+        try:
+            super().maybe_refresh_binding_expiry()  # type: ignore[misc]  # the stubs lack it
+        except redis.ResponseError as error:  # within a transaction's answer
+            # As an error of the connection it is no traceback in the log.
+            raise WrongServerError(str(error)) from error
+
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
         return params | {"protocol": connections.PROTOCOL}
@@ -49,3 +58,5 @@ class Transport(kombu_redis.Transport):
     """As `redis://`."""
 
     Channel = Channel
+    # Kombu raises it for a connection that was lost while it sent, and leaves it off its own list.
+    connection_errors = (*kombu_redis.Transport.connection_errors, OperationalError)

@@ -117,6 +117,7 @@ def make_celery(settings: Settings) -> CourierCelery:
         broker_transport="attribute_courier.config.broker:Transport",
         broker_use_ssl=_tls(settings.redis) if settings.redis.tls else None,
         broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,  # an error answer within a transaction's answer
         broker_connection_max_retries=None,  # the default gives up after 100
         broker_transport_options={
             "global_keyprefix": KEY_PREFIX,
@@ -152,6 +153,7 @@ def make_celery(settings: Settings) -> CourierCelery:
         # (Flower has a field for it) would hold messages back in a worker's memory.
         worker_disable_rate_limits=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be ended
+        worker_enable_prefetch_count_reduction=False,  # after a connection was lost
         worker_send_task_events=True,  # for Flower
         timezone="UTC",
     )

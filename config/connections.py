@@ -74,8 +74,9 @@ def connect_patiently(settings: Settings) -> redis.Redis:
         settings,
         socket_timeout=PATIENT_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), retries=6),
-        health_check_interval=10,
+        # redis-py nests them: connecting again within each try, some four seconds in all. Without
+        # a health check, whose own tries would be a third storey.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=4),
     )
 
 

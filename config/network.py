@@ -6,11 +6,16 @@ so in its own words.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from .errors import SettingsError
+from .settings import Settings
 
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -41,7 +46,12 @@ def _proxy_fault(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address((host or "").partition("%")[0])
+        fits = "@" not in parts.path + parts.query + parts.fragment and not re.search(r"\s", url)
     except ValueError:
+        fits = False
+    if not fits:
         return (
             "not a proxy's URL; it must look like http://user:password@proxy.example:3128, "
             "with '/', '?', '#' and '@' in the password percent-encoded"
@@ -72,3 +82,15 @@ def _certificate_fault(path: Path) -> str:
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or 'not a file'}"
     return ""
+
+
+def check_for_work(settings: Settings) -> None:
+    """Whether the settings are enough for a worker.
+
+    Raises:
+        SettingsError: an account has no API key, or a proxy or certificate cannot be used.
+    """
+    for account in settings.accounts:
+        settings.api_key(account)
+    if faults := network_faults():
+        raise SettingsError("; ".join(faults))

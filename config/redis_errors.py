@@ -13,15 +13,28 @@ import redis
 
 from .settings import Settings
 
-WORKER_RIGHTS = (
-    "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection "
-    "+time +info"
-)
-"""What a worker's ACL user needs, and the `courier` command's, as `ACL SETUSER` takes it."""
-PRODUCER_RIGHTS = "~courier:* &courier:* +@read +@write +@pubsub +@scripting +@connection +time"
-"""What the ACL user of an application that only hands jobs over needs."""
+RedisError = redis.RedisError
+AuthenticationError = redis.AuthenticationError
+DataError = redis.DataError
+"""These are for rooms that do not import redis."""
 
-_LOST_S = "check that it runs, and COURIER_REDIS_URL"
+PRODUCER_RIGHTS = (
+    "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection +time"
+)
+"""What the ACL user of an application needs, as `ACL SETUSER` takes it."""
+
+
+def worker_rights(db: int = 0) -> str:
+    """What the ACL user of a worker, of Flower and of the `courier` command needs.
+
+    The two long channels are patterns, which Redis allows only where they are listed letter by
+    letter; they hold the number of the database.
+    """
+    channels = f"&courier:celery:/{db}.celery.pidbox &courier:celery:/{db}.celeryev/*"
+    return f"{PRODUCER_RIGHTS.replace('+@read', f'{channels} +@read')} +info"
+
+
+_CHECK = "check COURIER_REDIS_URL, and that it runs there"
 _WAITS = "nothing is lost: it goes on by itself"
 
 
@@ -60,6 +73,8 @@ def code_of(error: Exception) -> str:
         return "NOAUTH" if "required" in str(error) else "WRONGPASS"
     if not isinstance(error, (redis.ResponseError, WrongServerError)):
         return ""
+    if "ACL failure in script" in str(error):
+        return "NOPERM"
     _, _, inner = str(error).partition(": -")
     found = _WORD.match(inner) or _WORD.match(str(error))
     return found[0] if found else "ERR"
@@ -72,7 +87,9 @@ def text_of(error: Exception) -> str:
     if _WORD.match(inner):
         text = inner
     text = text.removeprefix(f"{code_of(error)} ")
-    return re.split(r",? script: |, on @user_script", text)[0].strip()
+    return re.split(r",? script: (?:[0-9a-f]{40}|on @user_script)|, on @user_script", text)[
+        0
+    ].strip()
 
 
 def describe_redis_error(settings: Settings, error: Exception) -> str:
@@ -80,11 +97,11 @@ def describe_redis_error(settings: Settings, error: Exception) -> str:
 
     No password is in it.
     """
-    return f"Redis at {settings.redis_address} {_what(error)}"
+    return f"Redis at {settings.redis_address} {_what(error, settings)}"
 
 
-def _what(error: Exception) -> str:
-    code = code_of(error)
+def _what(error: Exception, settings: Settings) -> str:
+    code, worker = code_of(error), worker_rights(settings.redis.db)
     if not code:
         return _silence(error)
     answer = f"{code} {text_of(error)}" if code != "ERR" else text_of(error)
@@ -105,8 +122,8 @@ def _what(error: Exception) -> str:
         case "NOPERM":
             return (
                 f"refuses a command, key or channel ({answer}): give the user of "
-                f"COURIER_REDIS_URL the rights. A worker needs {WORKER_RIGHTS} - a producer "
-                f"{PRODUCER_RIGHTS}"
+                f"COURIER_REDIS_URL the rights. A worker needs: {worker} - "
+                f"a producer: {PRODUCER_RIGHTS}"
             )
         case "WRONGTYPE":
             return (
@@ -138,7 +155,7 @@ def _silence(error: Exception) -> str:
     causes: list[BaseException | None] = [error, error.__cause__, error.__context__]
     text = str(error)
     if isinstance(error, redis.TimeoutError):
-        return f"does not answer in time; {_LOST_S}"
+        return f"does not answer in time; {_CHECK}"
     if "max number of clients" in text:
         return f"answers with an error ({text}): raise its maxclients, or end some of its clients"
     if any(isinstance(each, ssl.SSLError) for each in causes) or "SSL" in text:
@@ -150,14 +167,14 @@ def _silence(error: Exception) -> str:
     if any(isinstance(each, socket.gaierror) for each in causes) or "Name or service" in text:
         return f"does not answer: its name is not known ({_reason(text)}); check COURIER_REDIS_URL"
     if isinstance(error, redis.InvalidResponse):
-        return f"is no Redis: its answer cannot be read; {_LOST_S}"
+        return f"is no Redis: its answer cannot be read; {_CHECK}"
     if isinstance(error, (redis.ConnectionError, OSError)):
-        return f"does not answer ({_reason(text)}); {_LOST_S}"
+        return f"does not answer ({_reason(text)}); {_CHECK}"
     return f"cannot be used ({type(error).__name__})"
 
 
 def _reason(text: str) -> str:
     """`Error 111 connecting to host:6379. Connection refused.` → `Connection refused`."""
-    text = re.sub(r"^Error -?\d+ (while writing to socket|connecting to \S+?)\. ?", "", text)
+    text = re.sub(r"^Error \S+ (while writing to socket|connecting to \S+)\. ", "", text)
     text = re.sub(r"^Error while reading from \S+ ?: ?", "", text).strip("() .")
     return text[:200] or "the connection was lost"

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from .durations import parse_duration
+from .embedded import with_password
 from .environment import near_misses
 from .errors import SettingsError
 from .redis_url import RedisAddress, parse_redis_url
@@ -152,7 +153,7 @@ def load_settings(*, strict: bool = True) -> Settings:
     # their time, and for jobs that are being accepted.
     threads = min((max_parallel + 10) * len(accounts), 200)
     return Settings(
-        redis_url=parse_redis_url(_text("COURIER_REDIS_URL", "redis://localhost:6379/0")).url(),
+        redis_url=_redis_address().url(),
         api_url=_api_url(allow_http=_yes("COURIER_ALLOW_HTTP")),
         accounts=accounts,
         default_account=default_account,
@@ -345,6 +346,11 @@ def _split(url: str, name: str) -> SplitResult:
     if port == 0 or re.search(r"[\s\x00-\x20\\]", url):
         raise SettingsError(f"{name}: not a URL: it holds a blank, a '\\' or the port 0")
     return parts
+
+
+def _redis_address() -> RedisAddress:
+    text = _text("COURIER_REDIS_URL", "redis://localhost:6379/0")
+    return with_password(parse_redis_url(text))
 
 
 def is_loopback(host: str) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import islice
 from typing import Any, TypeVar
 
 from . import rules
@@ -23,15 +23,13 @@ from .attributes import (
 from .errors import FieldError, InvalidJob, shown_field
 from .ids import new_job_id
 from .job import AttributeJob
-from .plain import kind
+from .plain import elements, entries, kind
 
 MAX_AHEAD = timedelta(minutes=5)
 """How far `occurred_at` may lie in the future."""
 
 _T = TypeVar("_T")
 _FIELDS = frozenset({"type", "key", "value", "source"})
-_MAX_FIELDS = 10
-"""So many fields of an attribute's dict are read: one that has more is wrong, whatever they are."""
 
 
 def build_job(
@@ -98,33 +96,45 @@ class _Faults:
     ) -> Any:
         return None if value is None else self.judge(path, rule, value, key)
 
-    def read(self, path: str, value: object, read: Callable[[Any], _T]) -> _T | None:
-        """What a caller's own container answers; None if it raises instead."""
-        try:
-            return read(value)
-        except Exception as error:  # a caller's own class may raise anything
-            self.add(path, f"cannot be read: {kind(value)} raised {kind(error)}")
-            return None
+
+def named_fields(
+    given: object, known: frozenset[str], what: str
+) -> tuple[dict[str, object], list[FieldError]]:
+    """The fields of a caller's mapping that have a known name, and an error for each other one.
+
+    Args:
+        what: for the errors, what has these fields: "an attribute".
+
+    Raises:
+        InvalidJob: reading it raised an exception.
+    """
+    fields: dict[str, object] = {}
+    errors: list[FieldError] = []
+    # One that has many more is wrong, whatever they are.
+    for name, content in entries(given, most=2 * len(known)):
+        exact = str.__str__(name) if issubclass(type(name), str) else None
+        if exact in known:
+            fields[exact] = content
+        else:
+            message = f"no such field; {what} has {', '.join(sorted(known))}"
+            errors.append(FieldError(path=shown_field(exact), message=message))
+    return fields, errors
 
 
 def _attributes(faults: _Faults, given: object, source: str | None) -> tuple[Attribute, ...]:
     """A job's attributes; those that are wrong are only good for being counted and compared."""
     # One more than are accepted is enough to see that there are too many, however many there are.
     most = MAX_ATTRIBUTES + 1
-    build: Callable[[_Faults, str, Any, str | None], Attribute]
-    if issubclass(type(given), Mapping):
-        build = _from_pair
-        found = faults.read("attributes", given, lambda mapping: _pairs(mapping, most))
-    elif issubclass(type(given), list | tuple):
-        build = _from_list
-        found = faults.read("attributes", given, lambda listed: list(islice(listed, most)))
-    else:
-        message = f"must be a mapping of key to value or a list of attributes, not {kind(given)}"
-        faults.add("attributes", message)
-        return ()
-    if found is None:
-        return ()
+    build: Callable[[_Faults, str, Any, str | None], Attribute] = _from_list
+    found: list[Any]
     try:
+        if issubclass(type(given), Mapping):
+            build, found = _from_pair, entries(given, most=most)
+        elif issubclass(type(given), list | tuple):
+            found = elements(given, most=most)
+        else:
+            message = "must be a mapping of key to value or a list of attributes, not "
+            raise InvalidJob.of("value", message + kind(given))
         check_count(len(found))
     except InvalidJob as invalid:
         faults.add("attributes", invalid.errors[0].message)
@@ -141,8 +151,7 @@ def _from_pair(
     """An attribute of a mapping of key to value."""
     key, value = pair
     if issubclass(type(value), Attribute):
-        fields = faults.read(path, value, _fields_of) or {}
-        return _typed(faults, path, fields | {"key": key}, source)
+        return _typed(faults, path, _fields_of(value) | {"key": key}, source)
     valid_key = faults.judge(f"{path}.key", attribute_key, key)
     type_, scalar = faults.judge(f"{path}.value", infer, value, valid_key) or (None, None)
     return _draft(type_, valid_key, scalar, source)
@@ -151,21 +160,17 @@ def _from_pair(
 def _from_list(faults: _Faults, path: str, given: object, source: str | None) -> Attribute:
     """An attribute of a list: an `Attribute`, or one of the dicts of ChartMogul's reference."""
     if issubclass(type(given), Attribute):
-        return _typed(faults, path, faults.read(path, given, _fields_of) or {}, source)
+        return _typed(faults, path, _fields_of(given), source)
     if not issubclass(type(given), Mapping):
         faults.add(path, f"must be a mapping with type, key and value, not {kind(given)}")
         return _draft()
-    pairs = faults.read(path, given, lambda mapping: _pairs(mapping, _MAX_FIELDS))
-    if pairs is None:
+    try:
+        fields, errors = named_fields(given, _FIELDS, "an attribute")
+    except InvalidJob as invalid:
+        faults.add(path, invalid.errors[0].message)
         return _draft()
-    fields: dict[str, object] = {}
-    for name, content in pairs:
-        exact = str.__str__(name) if issubclass(type(name), str) else None
-        if exact in _FIELDS:
-            fields[exact] = content
-        else:
-            message = "no such field; an attribute has type, key, value and source"
-            faults.add(f"{path}.{shown_field(exact)}", message)
+    for error in errors:
+        faults.add(f"{path}.{error.path}", error.message)
     return _typed(faults, path, fields, source)
 
 
@@ -195,9 +200,10 @@ def _draft(
     return Attribute(type=type_, key=key, value=value, source=source)
 
 
-def _fields_of(given: Attribute) -> dict[str, object]:
-    return {"type": given.type, "key": given.key, "value": given.value, "source": given.source}
-
-
-def _pairs(mapping: Mapping[object, object], most: int) -> list[tuple[object, object]]:
-    return [(key, value) for key, value in islice(mapping.items(), most)]
+def _fields_of(given: Any) -> dict[str, object]:
+    fields = {}
+    for name in _FIELDS:
+        with suppress(AttributeError):  # of one that was made without its fields
+            # By the class's own descriptor, which a subclass cannot change.
+            fields[name] = getattr(Attribute, name).__get__(given)
+    return fields

@@ -16,6 +16,9 @@ def trimmed(text: str) -> str:
 
     Copying from a web page or a spreadsheet brings them along. They are no part of any email.
     """
+    if text and "!" <= text[0] <= "~" and "!" <= text[-1] <= "~":  # most texts
+        return text
+    text = text.strip()
     start, end = 0, len(text)
     while start < end and _is_invisible(text[start]):
         start += 1
@@ -32,7 +35,7 @@ def email_fault(email: str) -> str | None:
     is what is nobody's address: no "@" or two that are not quoted, blanks, separators or invisible
     characters in it, a domain of one word.
     """
-    if _PLAIN_EMAIL.fullmatch(email) and len(email) <= MAX_EMAIL_CHARACTERS:
+    if len(email) <= MAX_EMAIL_CHARACTERS and _PLAIN_EMAIL.fullmatch(email):
         return None
     if not email:
         return "is empty; an email is expected, such as ada@example.com"

@@ -12,9 +12,12 @@ from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from .errors import InvalidJob
+
+T = TypeVar("T")
 
 _MAX_KIND_CHARACTERS = 40
 _MAX_ENUM_DEPTH = 10
@@ -34,21 +37,33 @@ def plain(value: object) -> object:
     class_ = type(value)
     if class_ in _EXACT or (class_ is float and value == value):
         return value
-    try:
-        found = _plain(value)
-    except InvalidJob:
-        raise
-    except Exception as error:  # the caller's own class may raise anything
-        raise InvalidJob.of(
-            "value", f"cannot be read: {kind(value)} raised {kind(error)}"
-        ) from None
+    found = _reading(value, lambda: _plain(value))
+    # `type`, not `isinstance`: a caller's class can lie to that one, or raise.
     if found is None:
         raise _missing("None")
-    if (isinstance(found, float) and found != found) or (
-        isinstance(found, Decimal) and found.is_nan()
-    ):
+    if type(found) is float and found != found:
+        raise _missing("NaN")
+    if type(found) is Decimal and found.is_nan():
         raise _missing("NaN")
     return found
+
+
+def entries(mapping: Any, *, most: int) -> list[tuple[object, object]]:
+    """The first entries of a caller's mapping.
+
+    Raises:
+        InvalidJob: reading it raised an exception.
+    """
+    return _reading(mapping, lambda: [(key, each) for key, each in islice(mapping.items(), most)])
+
+
+def elements(listed: Any, *, most: int) -> list[object]:
+    """The first elements of a caller's list or tuple.
+
+    Raises:
+        InvalidJob: reading it raised an exception.
+    """
+    return _reading(listed, lambda: list(islice(listed, most)))
 
 
 def kind(value: object) -> str:
@@ -59,6 +74,16 @@ def kind(value: object) -> str:
     if issubclass(type(value), str):
         return f"{name} of {str.__len__(value)} characters"  # type: ignore[arg-type]
     return name
+
+
+def _reading(value: object, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except InvalidJob:
+        raise
+    except Exception as error:  # a caller's own class may raise anything
+        message = f"cannot be read: {kind(value)} raised {kind(error)}"
+        raise InvalidJob.of("value", message) from None
 
 
 def _plain(value: Any) -> object:
@@ -112,7 +137,7 @@ def _from_numpy(value: Any) -> object:
             moment = value.astype("datetime64[us]").item()
             if moment is None:
                 raise _missing("NaT")
-            if not isinstance(moment, datetime):
+            if type(moment) is not datetime:
                 raise _outside_the_years()
             return moment
         case "m" if value != value:

@@ -1,11 +1,10 @@
-"""The wire document of a job: its marshmallow schema, reading and writing it.
+"""The wire document of a job: its marshmallow schema, and reading it.
 
 `docs/wire-format.md` describes the same for those who publish jobs from another language.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -26,9 +25,9 @@ from .errors import FieldError, InvalidJob, UnknownWireVersion, shown_field
 from .job import AttributeJob, Lane
 from .plain import kind
 from .strict_json import StrictJSONError, parse_json
-
-WIRE_VERSION = 1
-MAX_WIRE_BYTES = 64 * 1024
+from .wire import MAX_WIRE_BYTES as MAX_WIRE_BYTES
+from .wire import WIRE_VERSION, check_size
+from .wire import dump_wire as dump_wire
 
 _T = TypeVar("_T")
 
@@ -72,30 +71,6 @@ def load_job(job_id: object, document: object) -> AttributeJob:
         only_changed=loaded["only_changed"] or False,
         idempotency_key=loaded["idempotency_key"],
     )
-
-
-def dump_wire(job: AttributeJob) -> str:
-    """A job as wire text, which `load_wire` reads back as an equal job.
-
-    Raises:
-        InvalidJob: the text is longer than 64 KiB.
-    """
-    document: dict[str, object] = {
-        "v": WIRE_VERSION,
-        "email": job.email,
-        "attributes": [attribute.as_dict() for attribute in job.attributes],
-    }
-    if job.occurred_at is not None:
-        moment = job.occurred_at.replace(tzinfo=None)
-        document["occurred_at"] = moment.isoformat(timespec="microseconds") + "Z"
-    document["lane"] = job.lane
-    if job.only_changed:
-        document["only_changed"] = True
-    if job.idempotency_key is not None:
-        document["idempotency_key"] = job.idempotency_key
-    wire = _ENCODER.encode(document)
-    _check_size(wire)
-    return wire
 
 
 def email_of_wire(wire: str | bytes) -> str | None:
@@ -244,20 +219,11 @@ def _key_at(document: Any, position: int) -> str | None:
 
 
 def _parsed(wire: str | bytes) -> object:
-    _check_size(wire)
+    check_size(wire)
     try:
         return parse_json(wire)
     except StrictJSONError as error:
         raise InvalidJob.of("", f"the document is {error}") from None
 
 
-def _check_size(wire: str | bytes) -> None:
-    size = len(wire)
-    if isinstance(wire, str) and size <= MAX_WIRE_BYTES and not wire.isascii():
-        size = len(wire.encode(errors="surrogatepass"))
-    if size > MAX_WIRE_BYTES:
-        raise InvalidJob.of("", f"the document has more than {MAX_WIRE_BYTES} bytes")
-
-
 _JOB = JobSchema()
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

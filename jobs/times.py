@@ -20,13 +20,13 @@ def instant(value: object) -> datetime:
     Raises:
         InvalidJob: the value is none of these, or names a time that does not exist.
     """
-    match plain(value):
-        case datetime() as moment:
-            return moment
-        case date() as day:
-            return datetime(day.year, day.month, day.day)
-        case str() as text if found := _ISO_8601.fullmatch(text):
-            return _read(kind(value), *found.groups(default=""))
+    found = plain(value)
+    if type(found) is datetime:
+        return found
+    if type(found) is date:
+        return datetime(found.year, found.month, found.day)
+    if type(found) is str and (parts := _ISO_8601.fullmatch(found)):
+        return _read(kind(value), *parts.groups(default=""))
     raise InvalidJob.of(
         "value", f"must be ISO 8601, as 2016-01-31T00:00:00Z; this is {kind(value)}"
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import redis
 
+from ..jobs.job import time_of
 from .keys import Keys
 
 STEP_S = 0.5
@@ -49,6 +51,16 @@ class ClockWatch:
             return None
         step_s = (redis_s - before[0]) - (own_s - before[1])
         return step_s if abs(step_s) > STEP_S + (answered_s - asked_s) else None
+
+
+def redis_time(client: redis.Redis) -> datetime:
+    """What Redis's clock says now, in UTC; jobs without a time of their own are ordered by it.
+
+    Raises:
+        redis.RedisError: Redis fails.
+    """
+    seconds, microseconds = client.time()
+    return time_of(int(seconds) * 1_000_000 + int(microseconds))
 
 
 def work_exists(client: redis.Redis, accounts: Sequence[str]) -> bool:

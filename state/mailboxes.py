@@ -12,207 +12,35 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import redis
 
 from ..jobs.attributes import Attribute, AttributeType
-from ..jobs.job import EPOCH, AttributeJob, Lane, time_of
-from ..jobs.outcome import Outcome, Status
+from ..jobs.job import EPOCH, AttributeJob, time_of
+from ..jobs.outcome import Outcome
+from .claims import (
+    AccountNews,
+    Claim,
+    Idle,
+    JobResult,
+    Limits,
+    Next,
+    PendingJob,
+    Settled,
+    Settlement,
+    Staged,
+    Value,
+    Wait,
+)
 from .inbox import Taken
 from .keys import Keys
 from .outcomes import outcome_of
 from .scripts import Script
 
 GATHER_S = 5
-"""Seconds in which a bulk email gathers jobs while more come in: a table with many rows for an email
-is few requests."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What an account may spend, and how much one request carries."""
-
-    rate_limit: float
-    """Requests a second."""
-    max_parallel: int
-    """Requests in flight."""
-    lease_s: float
-    """Seconds that a claim lasts: longer than a request can take and a lost one can still act."""
-    bulk_share: float = 0.1
-    """Share of the deliveries for bulk emails while live ones wait, too."""
-    max_attributes: int = 250
-    """Attributes in one request."""
-    max_bytes: int = 64 * 1024
-    """About how many bytes of attributes are in one request."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Staged:
-    """What came of moving a job from the inbox to its mailbox."""
-
-    result: Literal["staged", "superseded", "unchanged", "known", "future", "mistyped"]
-    superseded: tuple[str, ...] = ()
-    """Ids of the jobs that this one brought to their end, since it is newer."""
-    mistyped: str = ""
-    """In words, which keys had another type before."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """One attribute's newest value, as it lies in a mailbox."""
-
-    version: str
-    """16 digits of microseconds and the job's id: of two, the greater is the newer."""
-    attribute: Attribute
-
-    @property
-    def job_id(self) -> str:
-        """The job that asked for it."""
-        return self.version[16:]
-
-    @property
-    def occurred_at(self) -> datetime:
-        """When it became true."""
-        return time_of(int(self.version[:16]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PendingJob:
-    """A job that a request is made for, and what its earlier attempts came to."""
-
-    job_id: str
-    lane: Lane = "live"
-    attempts: int = 0
-    """Requests made for it so far."""
-    unmatched: int = 0
-    """How many of them found no customer, each after its waiting time."""
-    unmatched_until_us: int = 0
-    """When the waiting time for a customer is over."""
-    unconfirmed: int = 0
-    """How many of them were answered with 2xx, but without its values, each after its time."""
-    unconfirmed_until_us: int = 0
-    """When the waiting time for its values to show is over."""
-    sent_us: int = 0
-    """When the last of them was claimed."""
-    failing_since_us: int | None = None
-    """When the server began to fail on it without a break; None if it did not the last time."""
-    failed_alone: bool = False
-    """Whether the server failed on it the last time, with no other job in the request."""
-    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """All that Redis holds of it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """What is to be sent for an email in one request, and for which jobs. The lease has begun."""
-
-    mailbox_id: str
-    token: str
-    email: str
-    now_us: int
-    """Redis's time of the claim, in microseconds since 1970."""
-    account_us: int
-    """The account's time of it."""
-    claimed_s: float
-    """This machine's monotonic time just before the claim was asked for."""
-    values: tuple[Value, ...]
-    jobs: tuple[PendingJob, ...]
-    failures: int = 0
-    """Failures of the server in a row, for this email."""
-    batch: int = 0
-    """How many jobs go into a request at most, while a culprit among them is searched for; 0 for all."""
-    ask: bool = False
-    """Whether more emails are due and no other stint waits: one is to be asked for."""
-    inbox: bool = False
-    """Whether jobs wait to be accepted."""
-    superseded: tuple[str, ...] = ()
-    damaged: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wait:
-    """A time is reserved; when it has come, the next email is claimed."""
-
-    reserved: str
-    wait_s: float
-    superseded: tuple[str, ...] = ()
-    damaged: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Idle:
-    """There is nothing for a stint to do now."""
-
-    why: str
-    superseded: tuple[str, ...] = ()
-    damaged: int = 0
-
-
-Next = Claim | Wait | Idle
-"""A stint's next delivery. `superseded` are ids of jobs that newer ones ended; `damaged` counts
-entries that were removed, since what belonged to them is lost."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AccountNews:
-    """What an answer says of the account as a whole."""
-
-    kind: str
-    """Of the verdict: `server`, `pace`, `account` and others."""
-    reason: str = ""
-    """In words, without what is private."""
-    retry_after_s: float | None = None
-    probe_delays_s: tuple[float, ...] = (60.0,)
-    """Seconds before each ping of a paused account; the last one repeats."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobResult:
-    """What one answer means for one job."""
-
-    job_id: str
-    status: Status
-    """`pending` when the job is to be tried again."""
-    fields: dict[str, str | int]
-    """What to note in its outcome."""
-    failed_alone: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settlement:
-    """What one answer means for a mailbox and all its jobs."""
-
-    jobs: tuple[JobResult, ...]
-    taken: frozenset[str] = frozenset()
-    """Keys of the values that ChartMogul took or may have taken: nothing older may follow them."""
-    seen: frozenset[str] = frozenset()
-    """Keys of those that its answer showed, as far as the settings ask for it."""
-    retry_s: float = 0
-    """Seconds until what is left is tried again."""
-    rest_s: float = 0
-    """Seconds in which nothing is sent for this email, not even a newer job."""
-    failures: int = 0
-    batch: int = 0
-    """How many jobs go into the next request at most; 0 for all."""
-    waits: bool = False
-    """Whether a customer is waited for: new jobs join, and wait as well."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settled:
-    """What a settlement changed."""
-
-    held: bool
-    """Whether the lease was still valid; else another delivery answers for the jobs."""
-    paused: bool
-    """Whether this answer is the one that paused the account."""
-    outcomes: tuple[Outcome, ...]
-    """How the jobs stand now."""
-    next: Next | None
-    """The stint's next delivery, if it goes on."""
+"""Seconds in which a bulk email gathers jobs while more come in: a table with many rows for an
+email is few requests."""
 
 
 class Mailboxes:
@@ -247,7 +75,7 @@ class Mailboxes:
         self._give_back = Script(client, keys.prefix, "give_back")
 
     def stage(self, jobs: Sequence[tuple[Taken, AttributeJob]]) -> list[Staged]:
-        """Move jobs from the inbox to their emails' mailboxes: one after the other, in one round trip."""
+        """Move jobs from the inbox to their mailboxes: one after the other, in one round trip."""
         worker_us = time.time_ns() // 1000
         answers = self._stage.batch(
             [self._stage_args(taken, job, worker_us) for taken, job in jobs]
@@ -308,6 +136,7 @@ class Mailboxes:
             stint: which goes on with its next delivery; None if it ends.
         """
         asked_s = time.monotonic()
+        before = {job.job_id: job.fields for job in claim.jobs}
         arg: dict[str, object] = {
             "mailbox": claim.mailbox_id,
             "token": claim.token,
@@ -322,7 +151,7 @@ class Mailboxes:
                 {
                     "id": job.job_id,
                     "status": job.status,
-                    "fields": {name: str(content) for name, content in job.fields.items()},
+                    "fields": _changed(job, before.get(job.job_id, {})),
                     "failed": job.failed_alone,
                 }
                 for job in settlement.jobs
@@ -368,8 +197,9 @@ class Mailboxes:
             "rate_limit": self._limits.rate_limit,
             "reason": news.reason,
             "fresh": claim.failures == 0,
-            "probe_delays_us": [round(delay_s * 1e6) for delay_s in news.probe_delays_s],
         }
+        if news.kind == "account":
+            arg["probe_delays_us"] = [round(delay_s * 1e6) for delay_s in news.probe_delays_s]
         if news.retry_after_s is not None:
             arg["retry_after_us"] = round(news.retry_after_s * 1e6)
         return arg
@@ -382,7 +212,7 @@ class Mailboxes:
         found = []
         for job in settlement.jobs:
             fields = {**before.get(job.job_id, {})}
-            fields |= {name: str(content) for name, content in job.fields.items()}
+            fields |= _changed(job, fields)
             fields.pop("next", None)
             if job.status != "pending" and job.job_id not in open_jobs:
                 fields |= {"status": job.status, "settled": answer["settled_us"]}
@@ -455,6 +285,12 @@ def _pending(job: Mapping[str, Any]) -> PendingJob:
     )
 
 
+def _changed(job: JobResult, before: Mapping[str, str]) -> dict[str, str]:
+    """A job's new fields. An empty one is needed only to clear what an attempt before left."""
+    fields = {name: str(content) for name, content in job.fields.items()}
+    return {name: content for name, content in fields.items() if content or before.get(name)}
+
+
 def _settled_value(value: Value, settlement: Settlement) -> dict[str, str]:
     key = value.attribute.key
     took = "-" if key in settlement.taken else ""
@@ -464,9 +300,9 @@ def _settled_value(value: Value, settlement: Settlement) -> dict[str, str]:
 
 
 def digest_of(attribute: Attribute) -> str:
-    """Twelve characters that are the same for the same type and value."""
+    """Eight characters that are the same for the same type and value."""
     content = json.dumps([attribute.type, attribute.value], ensure_ascii=False)
-    return urlsafe_b64encode(hashlib.sha256(content.encode()).digest()[:9]).decode()
+    return urlsafe_b64encode(hashlib.sha256(content.encode()).digest()[:6]).decode()
 
 
 def _payload(attribute: Attribute) -> str:

@@ -37,7 +37,12 @@ _LONG = {
     "x": "settled",
     "d": "document",
 }
-"""Names of a settled job's fields: short in Redis (`lua/_outcome.lua`), since there are many jobs."""
+"""Names of a settled job's fields: short in Redis, since there are many (`lua/_outcome.lua`).
+
+Times but `a` count from that one, in microseconds, where that is shorter.
+"""
+_USUAL = {"s": "delivered", "l": "live", "n": "1", "h": "200"}
+"""What is left out, since most delivered jobs have it. Another status is always there."""
 
 
 class Outcomes:
@@ -57,7 +62,7 @@ class Outcomes:
     def wait(self, job_id: str, timeout_s: float | None) -> Outcome | None:
         """What is known of a job once it is settled, or when the time is up.
 
-        A settled job is announced on a channel of its own, so a waiter need not ask again and again.
+        A settled job is announced on a channel of its own, so a waiter need not ask all the time.
 
         Args:
             timeout_s: seconds; None waits as long as it takes.
@@ -92,7 +97,7 @@ class Outcomes:
         pipeline.hgetall(self._keys.of("email", mailbox_id))
         mailbox, history = pipeline.execute()
         waiting = [entry[16:52] for field, entry in mailbox.items() if field.startswith("#")]
-        settled = [job for field, job in history.items() if field[0] == "@" and field != "@next"]
+        settled = [job for field, job in history.items() if field[0] == "@" and field != "@n"]
         found = [each for each in self._all(list(dict.fromkeys(waiting + settled))) if each]
         oldest = datetime.min.replace(tzinfo=UTC)
         found.sort(key=lambda outcome: outcome.accepted_at or oldest, reverse=True)
@@ -165,13 +170,25 @@ class Outcomes:
         for job_id in job_ids:
             settled, pending, in_inbox = next(answers), next(answers), next(answers)
             if settled:
-                fields = {_LONG[name]: content for name, content in json.loads(settled).items()}
-                found.append(outcome_of(job_id, self._keys.account, fields))
+                found.append(outcome_of(job_id, self._keys.account, _fields(settled)))
             elif pending or in_inbox:
                 found.append(outcome_of(job_id, self._keys.account, pending))
             else:
                 found.append(None)
         return found
+
+
+def _fields(settled: str) -> dict[str, str]:
+    """The fields of a settled job: with their long names, and what is usual put back."""
+    short = json.loads(settled)
+    if "s" not in short:
+        short = _USUAL | short
+    if "c" in short:
+        short["c"] = json.dumps(short["c"])
+    for name in ("o", "t", "x"):
+        if isinstance(short.get(name), int | float):
+            short[name] = str(int(short["a"]) + int(short[name]))
+    return {_LONG[name]: content for name, content in short.items()}
 
 
 def outcome_of(job_id: str, account: str, fields: Mapping[str, str]) -> Outcome:

@@ -18,8 +18,8 @@ _INCLUDE = "-- include: "
 class Script:
     """The script `lua/<name>.lua` for one account.
 
-    Its arguments travel by name, as one JSON object (`arg` in Lua); what may be any bytes follows as
-    plain arguments. It may run twice: redis-py repeats a command whose answer was lost.
+    Its arguments travel by name, as one JSON object (`arg` in Lua); what may be any bytes follows
+    as plain arguments. It may run twice: redis-py repeats a command whose answer was lost.
 
     Args:
         client: a connection with `decode_responses`.
@@ -38,7 +38,12 @@ class Script:
         Raises:
             redis.RedisError: Redis does not answer, or answers with an error.
         """
-        return self._script(keys=[self._prefix], args=[_ENCODER.encode(arg), *raw])
+        args = [self._prefix, _ENCODER.encode(arg), *raw]
+        try:
+            return self._client.evalsha(self._script.sha, 1, *args)
+        except NoScriptError:
+            # Loading it first, as redis-py does, would be a round trip more.
+            return self._client.eval(str(self._script.script), 1, *args)
 
     def batch(self, args: Sequence[Mapping[str, object]]) -> list[Any]:
         """Run it once for each of `args`, one after the other, in one round trip."""

@@ -1,17 +1,17 @@
-"""The work for one account: accept what is in its inbox, deliver what is due, look after the rest."""
+"""The work for one account: accept what is in its inbox, deliver what is due, see to the rest."""
 
 from __future__ import annotations
 
 import logging
 import threading
 
-import redis
-
+from ..config.connections import Client
 from ..config.settings import Settings
 from ..state.account import AccountHealth, Needs
+from ..state.claims import Limits
 from ..state.inbox import Inbox
 from ..state.keys import Keys
-from ..state.mailboxes import Limits, Mailboxes
+from ..state.mailboxes import Mailboxes
 from ..state.outcomes import Outcomes
 from .acceptance import Acceptance
 from .chartmogul import ChartMogul
@@ -42,7 +42,7 @@ class AccountWorker:
     """
 
     def __init__(
-        self, account: str, settings: Settings, *, client: redis.Redis, notifier: Notifier
+        self, account: str, settings: Settings, *, client: Client, notifier: Notifier
     ) -> None:
         self.account = account
         keys = Keys(account)
@@ -99,7 +99,7 @@ class AccountWorker:
         )
 
     def accept(self, stopping: threading.Event) -> str:
-        """Accept what is in the inbox, then deliver what can be delivered. Returns what came of it."""
+        """Accept what is in the inbox, then deliver what is due. Returns what came of it."""
         accepted = self._acceptance.accept()
         return f"{accepted} accepted · {self.deliver(stopping)}"
 
@@ -108,7 +108,7 @@ class AccountWorker:
         return self._deliveries.run(stopping).summary()
 
     def tick(self) -> float:
-        """See to what no message asks for. Returns seconds until the next look, at most `TICK_S`."""
+        """See to what no message asks for. Returns seconds until the next look."""
         needs: Needs = self.health.look(TICK_S)
         if needs.accept:
             self._notifier.accept(self.account)

@@ -8,6 +8,7 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK, CourierCelery
+from ..config.redis_errors import RedisError
 from ..jobs.emails import describe
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import Outcome
@@ -22,6 +23,8 @@ class Notifier:
 
     def __init__(self, app: CourierCelery) -> None:
         self._app = app
+        self.hostname: str | None = None
+        """The worker's name."""
         self.dispatcher: Any = None
         """The worker's event dispatcher, while it is connected."""
 
@@ -36,7 +39,7 @@ class Notifier:
     def _send(self, task: str, account: str, shown: str) -> None:
         try:
             self._app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
-        except OperationalError:
+        except (OperationalError, RedisError):
             # Nothing is lost: each worker looks once a second for what is to be done.
             log.warning("could not send %s: the broker does not answer", task)
 

@@ -10,8 +10,8 @@ import logging
 import threading
 from collections.abc import Mapping
 
-import redis
-
+from ..config.connections import Client
+from ..config.redis_errors import RedisError
 from ..state.clock import ClockWatch, work_exists
 from ..state.keys import Keys
 from ..state.repair import EVERY_S, repair
@@ -28,7 +28,7 @@ class Ticker:
         workers: account → its worker.
     """
 
-    def __init__(self, client: redis.Redis, workers: Mapping[str, AccountWorker]) -> None:
+    def __init__(self, client: Client, workers: Mapping[str, AccountWorker]) -> None:
         self._client = client
         self._workers = workers
         self._clock = ClockWatch(client)
@@ -37,7 +37,7 @@ class Ticker:
         """Look once. Returns seconds until the next look, at most `TICK_S`.
 
         Raises:
-            redis.RedisError: Redis fails.
+            RedisError: Redis fails.
         """
         step_s = self._clock.step_s()
         if step_s is not None:
@@ -58,13 +58,13 @@ class Ticker:
                 )
 
     def repair_until(self, stopping: threading.Event) -> None:
-        """Find what nothing points to: at the start, and now and then. Returns when it is to stop."""
+        """Find what nothing points to, at the start and now and then, until it is to stop."""
         at_start = True
         while not stopping.is_set():
             for account in self._workers:
                 try:
                     found = repair(self._client, Keys(account), at_start=at_start)
-                except redis.RedisError as error:
+                except RedisError as error:
                     log.warning("account %s: no repair pass (%s)", account, type(error).__name__)
                     continue
                 if found is not None and (found.mailboxes or found.jobs):

@@ -12,7 +12,7 @@ import aiohttp
 import requests
 
 from .limiter import AsyncLimiter, limiter
-from .settings import API_KEY, ATTEMPTS, PACED, REDIS_URL, TIMEOUT_S, TRUST_ENV, URL
+from .settings import API_KEY, ATTEMPTS, PACED, REDIS_URL, TIMEOUT_S, URL
 
 _local = threading.local()
 
@@ -22,7 +22,8 @@ def _session() -> requests.Session:
     if not hasattr(_local, "session"):
         _local.session = requests.Session()
         _local.session.auth = (API_KEY, "")
-        _local.session.trust_env = TRUST_ENV
+        # Else requests looks for proxies and passwords again for each request: 0.5 ms of CPU time.
+        _local.session.trust_env = False
     session: requests.Session = _local.session
     return session
 

@@ -10,8 +10,6 @@ URL = os.environ.get("BENCHMARK_API_URL", "") + "/customers/attributes/custom"
 INTERVAL_US = round(1e6 / float(os.environ.get("BENCHMARK_RATE_LIMIT") or 39.2))
 """Microseconds between two requests of all workers."""
 CONCURRENCY = int(os.environ.get("BENCHMARK_CONCURRENCY") or 20)
-TRUST_ENV = os.environ.get("BENCHMARK_TRUST_ENV") != "no"
-"""Whether `requests` looks for proxies in the environment for each request, as it does by itself."""
 
 TIMEOUT_S = 10
 ATTEMPTS = 20

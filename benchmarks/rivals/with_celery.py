@@ -17,6 +17,7 @@ from .settings import REDIS_URL
 app = Celery("rival", broker=REDIS_URL, backend=REDIS_URL)
 app.conf.update(
     task_acks_late=True,  # else a worker that is killed takes its jobs with it
+    worker_disable_rate_limits=True,  # those of Celery itself
     broker_connection_retry_on_startup=True,
 )
 

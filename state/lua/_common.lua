@@ -18,3 +18,6 @@ local function redis_time()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
 end
+
+-- What time it is: `redis` is Redis's own; `account` and `later` are set by `read_clock`.
+local now = { redis = redis_time() }

@@ -78,5 +78,4 @@ end
 
 local function end_lease(mailbox)
   redis.call('ZREM', key('leases'), mailbox)
-  redis.call('ZREM', key('leases:failing'), mailbox)
 end

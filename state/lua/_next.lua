@@ -10,10 +10,13 @@ local OTHERS = 6 -- more stints than this need not wait for a time
 local NOW_US = 1000 -- a time as near as this has come
 local LATE_US = 100000 -- a reservation is used until then
 local DEAD_US = 2000000 -- who reserved a time and did not come by then has died
-local MOVED = 5 -- mailboxes that one call moves to their lanes
+local LOOK_US = 20000 -- what has fallen due is looked for so often
+local FAILING_SHARE = 0.1 -- of the deliveries, while other emails wait
+local MOVED = 5 -- mailboxes that one look moves to their lanes
 
 local superseded, damaged = {}, 0 -- jobs that were settled on the way; entries that belonged to nothing
 
+-- Mailboxes whose time has come, or whose lease has ended, go to their lanes.
 local function refill()
   local due = redis.call('ZRANGEBYSCORE', key('later'), '-inf', text(now.later), 'LIMIT', 0, MOVED)
   for _, mailbox in ipairs(due) do
@@ -22,56 +25,75 @@ local function refill()
   local expired = redis.call('ZRANGEBYSCORE', key('leases'), '-inf', text(now.account), 'LIMIT', 0, MOVED)
   for _, mailbox in ipairs(expired) do
     end_lease(mailbox)
+    redis.call('ZREM', key('leases:failing'), mailbox)
+    redis.call('HDEL', key('mailbox:' .. mailbox), '@lease')
     make_due(mailbox, 0)
   end
 end
 
--- The first email of each lane. While more bulk jobs come in, a bulk email gathers them for a while.
-local function lane_heads(options)
-  local heads = { live = redis.call('ZRANGE', key('due:live'), 0, 0)[1] }
-  local bulk = redis.call('ZRANGE', key('due:bulk'), 0, 0, 'WITHSCORES')
-  local age_us = now.redis - (tonumber(bulk[2]) or 0)
-  local gathers = bulk[1] and age_us >= 0 and age_us < options.gather_us
-    and redis.call('EXISTS', key('inbox:bulk')) == 1
-  heads.bulk = not gathers and bulk[1] or nil
-  local failing = redis.call('ZRANGE', key('due:failing'), 0, 0)[1]
-  if failing and redis.call('ZCARD', key('leases:failing')) < math.max(1, options.max_parallel / 2) then
-    heads.failing = failing
-  end
-  return heads
+local function anything_due()
+  return redis.call('EXISTS', key('due:live'), key('due:bulk'), key('due:failing')) > 0
 end
 
--- Live before bulk, and emails on which the server failed last; but those two have a share.
-local function choose_lane(heads, share)
-  local first = heads.live and 'live' or heads.bulk and 'bulk' or heads.failing and 'failing'
-  for _, lane in ipairs({ 'bulk', 'failing' }) do
-    if heads[lane] and lane ~= first then
-      local turn = pace['turn_' .. lane] or 0
-      if turn > 0.999 then
-        set_pace('turn_' .. lane, turn - 1)
-        return lane
-      end
-      set_pace('turn_' .. lane, turn + share / (1 - share))
+-- Takes the first email out of a lane.
+local pop = {}
+
+function pop.live()
+  return redis.call('ZPOPMIN', key('due:live'))[1]
+end
+
+-- While more bulk jobs come in, a bulk email gathers them for a while.
+function pop.bulk(options)
+  local head = redis.call('ZRANGE', key('due:bulk'), 0, 0, 'WITHSCORES')
+  local age_us = now.redis - (tonumber(head[2]) or 0)
+  local gathers = head[1] and age_us >= 0 and age_us < options.gather_us
+    and redis.call('EXISTS', key('inbox:bulk')) == 1
+  if head[1] and not gathers then
+    redis.call('ZREM', key('due:bulk'), head[1])
+    return head[1]
+  end
+end
+
+-- Emails on which the server fails take up half of the places at most.
+function pop.failing(options)
+  if redis.call('ZCARD', key('leases:failing')) < math.max(1, options.max_parallel / 2) then
+    return redis.call('ZPOPMIN', key('due:failing'))[1]
+  end
+end
+
+-- Whether the next claim is one of the share of all, evenly spread.
+local function is_turn(share, offset)
+  local claims = pace.claims or 0
+  return math.floor((claims + 1) * share + offset) > math.floor(claims * share + offset)
+end
+
+local function pop_first(lanes, options)
+  for _, lane in ipairs(lanes) do
+    local mailbox = pop[lane](options)
+    if mailbox then
+      return mailbox, lane
     end
   end
-  return first
 end
 
--- While the circuit is open, one email at a time is a probe: soon one that has not failed yet, seldom
--- any other.
-local function probe_lane(heads, circuit)
-  if heads.live and circuit.next_us <= now.account then
-    return 'live'
-  elseif circuit.slow_us <= now.account then
-    return heads.bulk and 'bulk' or heads.failing and 'failing'
+-- Live before bulk, and both before emails on which the server failed last; but these two have a share.
+local function pop_due(options)
+  if is_turn(options.bulk_share, 0) then
+    return pop_first({ 'bulk', 'live', 'failing' }, options)
+  elseif is_turn(FAILING_SHARE, 0.5) then
+    return pop_first({ 'failing', 'live', 'bulk' }, options)
   end
+  return pop_first({ 'live', 'bulk', 'failing' }, options)
 end
 
-local function read_circuit()
-  local found = redis.call('HMGET', key('circuit'), 'opened', 'next', 'slow', 'probes')
-  return found[1] and {
-    next_us = tonumber(found[2]) or 0, slow_us = tonumber(found[3]) or 0, probes = tonumber(found[4]) or 0,
-  }
+-- While the circuit is open, one email at a time is a probe: soon a live one that has not failed yet,
+-- seldom any other.
+local function pop_probe(options, circuit)
+  if circuit.slow_us <= now.account then
+    return pop_first({ 'live', 'bulk', 'failing' }, options)
+  elseif circuit.next_us <= now.account then
+    return pop_first({ 'live' }, options)
+  end
 end
 
 -- Jobs of a mailbox for one request: those that failed alone come last, and go alone.
@@ -146,13 +168,12 @@ local function tidy(id, box)
   damaged = damaged + #box.damaged
   -- What a request carried that was never judged may have been taken: nothing older may follow it.
   for name, version in string.gmatch(box.state.sending or '', '([%w_]+)=([^,]+)') do
-    redis.call('HSET', key('email:' .. id), name, version .. '-')
-    redis.call('EXPIRE', key('email:' .. id), arg.retention_s)
+    note_email(name, version .. '-')
   end
+  write_email(id)
 end
 
 local function claim_mailbox(mailbox, lane, token, options)
-  redis.call('ZREM', key('due:' .. lane), mailbox)
   local box = read_mailbox(mailbox)
   local rest_us = (tonumber(box.state.rest) or 0) - now.account
   if rest_us > 0 and next(box.jobs) then
@@ -194,88 +215,106 @@ local function idle(token, why)
   return { kind = 'idle', why = why }
 end
 
+-- Claims the next email that has anything to send. Answers nil where there is none.
+local function claim_next(options, token, circuit)
+  for _ = 1, 10 do
+    local mailbox, lane
+    if circuit then
+      mailbox, lane = pop_probe(options, circuit)
+    else
+      mailbox, lane = pop_due(options)
+    end
+    local claim = mailbox and claim_mailbox(mailbox, lane, token, options)
+    if claim or not mailbox then
+      return claim
+    end
+  end
+end
+
+-- Reserves the time `at`, which has not come yet, unless enough others wait.
+local function wait_for(options, at, circuit, looked)
+  local due = anything_due()
+  if not due and not looked then
+    refill()
+    due = anything_due()
+  end
+  if not due or circuit and math.min(circuit.next_us, circuit.slow_us) > at then
+    return idle(nil, circuit and 'circuit open' or 'nothing due')
+  elseif at - now.account > AHEAD_US then
+    return idle(nil, 'the next time is far')
+  end
+  if redis.call('ZCARD', key('waiting')) >= OTHERS then
+    redis.call('ZREMRANGEBYSCORE', key('waiting'), '-inf', text(now.account - DEAD_US))
+    if redis.call('ZCARD', key('waiting')) >= OTHERS then
+      return idle(nil, 'enough others wait')
+    end
+  end
+  local token = options.stint .. '.' .. text(at)
+  reserve(token, at)
+  redis.call('ZADD', key('waiting'), text(at), token)
+  return { kind = 'wait', reserved = token, wait_us = at - now.account }
+end
+
 local function reserve_or_claim(options)
   local token = options.reserved
   local at = token and tonumber(redis.call('ZSCORE', key('waiting'), token) or nil)
-  if not at then
-    token = nil
-  elseif at - now.account > NOW_US then
+  if at and at - now.account > NOW_US then
     return { kind = 'wait', reserved = token, wait_us = at - now.account }
   end
-  if redis.call('EXISTS', key('pause')) == 1 then
+  token = at and token
+  if is_paused() then
     return idle(token, 'paused')
   end
-  if redis.call('ZCARD', key('leases')) >= options.max_parallel then
-    refill() -- leases may have ended
-    if redis.call('ZCARD', key('leases')) >= options.max_parallel then
-      return idle(token, 'no room')
-    end
+  local looks = now.account - (pace.looked or 0) >= LOOK_US
+  local full = redis.call('ZCARD', key('leases')) >= options.max_parallel
+  if looks or full then
+    set_pace('looked', now.account)
+    refill()
+    redis.call('ZREMRANGEBYRANK', key('ledger'), 0, -MANY - 10)
+    full = full and redis.call('ZCARD', key('leases')) >= options.max_parallel
   end
-  refill()
-  local heads = lane_heads(options)
+  if full then
+    return idle(token, 'no room')
+  end
   local circuit = read_circuit()
-  if not next(heads) or circuit and not probe_lane(heads, circuit) then
-    return idle(token, next(heads) and 'circuit open' or 'nothing due')
-  end
   -- A reservation that a hold or a long stall has overtaken is made anew.
   if token and (now.account - at > LATE_US or (pace.hold or 0) > now.account) then
     idle(token)
     token = nil
   end
-  if not token then
-    redis.call('ZREMRANGEBYSCORE', key('waiting'), '-inf', text(now.account - DEAD_US))
-    if redis.call('ZCARD', key('waiting')) >= OTHERS then
-      return idle(nil, 'enough others wait')
-    end
-    at = send_time(options.rate_limit)
-    if at - now.account > AHEAD_US then
-      return idle(nil, 'the next time is far')
-    end
-    token = options.stint .. '.' .. text(at)
-    reserve(token, at, options.rate_limit)
-    if at - now.account > NOW_US then
-      redis.call('ZADD', key('waiting'), text(at), token)
-      return { kind = 'wait', reserved = token, wait_us = at - now.account }
-    end
-  else
+  if token then
     local wait_us = check_late(token, at, options.rate_limit)
     if wait_us > NOW_US then
       redis.call('ZADD', key('waiting'), text(now.account + wait_us), token)
       return { kind = 'wait', reserved = token, wait_us = wait_us }
     end
+  else
+    at = send_time(options.rate_limit)
+    if at - now.account > NOW_US then
+      return wait_for(options, at, circuit, looks)
+    end
   end
-
-  local claim
-  for _ = 1, 10 do
-    local lane
-    if circuit then
-      lane = probe_lane(heads, circuit)
-    else
-      lane = choose_lane(heads, options.bulk_share)
-    end
-    if not lane then
-      break
-    end
-    claim = claim_mailbox(heads[lane], lane, token, options)
-    if claim then
-      break
-    end
-    heads = lane_heads(options)
+  local own = token or options.stint .. '.' .. text(at)
+  local claim = claim_next(options, own, circuit)
+  if not claim and not looks then
+    refill()
+    claim = claim_next(options, own, circuit)
   end
   if not claim then
-    return idle(token, 'nothing due')
+    return idle(token, circuit and 'circuit open' or 'nothing due')
   end
-  redis.call('ZREM', key('waiting'), token)
+  if token then
+    redis.call('ZREM', key('waiting'), token)
+  else
+    reserve(own, at)
+  end
+  set_pace('claims', ((pace.claims or 0) + 1) % 1000000)
   if circuit then
-    local probes = circuit.probes + 1
-    redis.call('HSET', key('circuit'), 'probes', probes,
-      'next', text(now.account + math.min(3, 2 ^ math.min(probes - 1, 6)) * 1000000),
-      'slow', text(now.account + math.min(60, 2 ^ math.min(probes - 1, 6)) * 1000000))
+    note_probe(circuit)
   end
   -- Others are due and nobody waits behind this one: another stint is needed.
-  claim.ask = redis.call('EXISTS', key('due:live'), key('due:bulk'), key('due:failing')) > 0
-    and redis.call('ZCARD', key('waiting')) == 0
-  claim.inbox = redis.call('EXISTS', key('inbox:live'), key('inbox:bulk')) > 0
+  claim.ask = looks and anything_due() and redis.call('ZCARD', key('waiting')) == 0
+  claim.inbox = looks and redis.call('EXISTS', key('inbox:live'), key('inbox:bulk')) > 0
   return claim
 end
 

@@ -2,11 +2,13 @@
 -- include: common clock mailbox
 -- arg: mailbox, token
 -- Answers 1, or 0 when the lease had ended.
+read_clock()
 local box = key('mailbox:' .. arg.mailbox)
-if redis.call('HGET', box, '@lease') ~= arg.token or not redis.call('ZSCORE', key('leases'), arg.mailbox) then
+if redis.call('HGET', box, '@lease') ~= arg.token then
   return 0
 end
 end_lease(arg.mailbox)
+redis.call('ZREM', key('leases:failing'), arg.mailbox)
 redis.call('HDEL', box, '@lease', '@sending')
 redis.call('ZREM', key('ledger'), arg.token)
 make_due(arg.mailbox, 0)

@@ -3,5 +3,5 @@
 -- arg: reason
 -- Answers 1.
 redis.call('DEL', key('pause'))
-redis.call('HSET', key('pause'), 'by', 'operator', 'reason', arg.reason, 'since', text(redis_time()))
+redis.call('HSET', key('pause'), 'by', 'operator', 'reason', arg.reason, 'since', text(now.redis))
 return 1

@@ -1,7 +1,8 @@
 -- probe: whether it is time to ask if a paused account works again, and whose turn it is.
--- include: common clock pace observe
+-- include: common clock pace held observe
 -- arg: probe_delays_us (before each probe in turn; the last one repeats)
 -- Answers 1 for one caller when a probe is due, else 0.
+read_clock()
 local at = redis.call('HGET', key('pause'), 'probe')
 if not at or tonumber(at) > now.later then
   return 0

@@ -1,5 +1,5 @@
 -- reject: what does not make a job leaves the inbox, and its outcome is `invalid`.
--- include: common clock inbox outcome
+-- include: common inbox outcome
 -- arg: retention_s, keep_s, and where they are known: mailbox, email
 -- ARGV[2], …: job id, its entry in `inbox:taken`, the reasons (any text)
 -- Answers 1, or 0 when the job has an outcome already.
@@ -9,4 +9,5 @@ if redis.call('EXISTS', key('job:' .. job), key('outcome:' .. job)) > 0 then
   return 0
 end
 settle_job(job, arg.mailbox, 'invalid', { message = reasons, email = arg.email, accepted = text(now.redis) })
+write_email(arg.mailbox)
 return 1

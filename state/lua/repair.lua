@@ -2,6 +2,7 @@
 -- include: common clock inbox mailbox
 -- arg: mailboxes: ids; jobs: ids of the inbox
 -- Answers { mailboxes that stood nowhere and are due again, jobs of the inbox that had no arrival }.
+read_clock()
 local PLACES = { 'leases', 'later', 'due:live', 'due:bulk', 'due:failing' }
 
 local function stands_somewhere(mailbox)

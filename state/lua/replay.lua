@@ -13,8 +13,7 @@ end
 if not replayable or not found.d then
   return 0
 end
-local at = redis_time()
 redis.call('HSET', key('inbox'), arg.job, found.d)
-redis.call('ZADD', key('inbox:' .. (found.l or 'live')), text(math.max(at, last_arrival(at))), arg.job)
+redis.call('ZADD', key('inbox:' .. (found.l or 'live')), text(math.max(now.redis, last_arrival(now.redis))), arg.job)
 redis.call('DEL', key('outcome:' .. arg.job))
 return 1

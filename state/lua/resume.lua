@@ -2,6 +2,7 @@
 -- include: common clock
 -- arg: by ('account' ends only a pause that the account's own fault began; absent for any)
 -- Answers 1 when there was something to resume, else 0.
+read_clock()
 local by = redis.call('HGET', key('pause'), 'by')
 if arg.by then
   return by == arg.by and redis.call('DEL', key('pause')) or 0

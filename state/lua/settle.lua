@@ -1,7 +1,7 @@
 -- settle: all that follows from an answer, in one step. What it says of the account is noted; what
 -- was sent leaves the mailbox, unless something newer came; jobs come to their outcomes; the lease
 -- ends; the rest is due again; and the stint gets its next delivery.
--- include: common clock mailbox outcome pace observe next
+-- include: common clock mailbox outcome pace held observe next
 -- arg: answer (see _observe.lua), next (see _next.lua; absent when the stint ends),
 --   mailbox, token, retention_s, keep_s, retry_us (until what is left is tried again), rest_us (until
 --   anything is sent), failures (in a row), batch (jobs in a request at most; 0 for all),
@@ -11,20 +11,15 @@
 --   jobs: [{ id, status, fields, failed (alone) }]
 -- Answers as JSON { held: whether the lease was still valid, else nothing was changed; paused;
 --   settled_us; due_us, of what is left; open: ids of jobs that are only delivered in part; next }.
+read_clock()
 local box_key = key('mailbox:' .. arg.mailbox)
 local open = {}
 
 local function note_taken()
-  local taken = {}
   for _, value in ipairs(arg.values) do
     if value.took ~= '' then
-      taken[#taken + 1] = value.key
-      taken[#taken + 1] = value.version .. value.took
+      note_email(value.key, value.version .. value.took)
     end
-  end
-  if #taken > 0 then
-    redis.call('HSET', key('email:' .. arg.mailbox), unpack(taken))
-    redis.call('EXPIRE', key('email:' .. arg.mailbox), arg.retention_s)
   end
 end
 
@@ -34,7 +29,9 @@ local function note_pending(result)
     flat[#flat + 1] = name
     flat[#flat + 1] = content
   end
-  redis.call('HSET', key('job:' .. result.id), unpack(flat))
+  if #flat > 0 then
+    redis.call('HSET', key('job:' .. result.id), unpack(flat))
+  end
 end
 
 -- Carries out what the answer means for each job. Answers the mailbox's fields to remove and to set.
@@ -80,11 +77,14 @@ local function judge_jobs(box)
   return gone, set
 end
 
-local function settle_mailbox()
+local function settle_mailbox(box)
   end_lease(arg.mailbox)
+  if box.state.failures then
+    redis.call('ZREM', key('leases:failing'), arg.mailbox)
+  end
   note_taken()
-  local box = read_mailbox(arg.mailbox)
   local gone, set = judge_jobs(box)
+  write_email(arg.mailbox)
   if not next(box.jobs) then
     redis.call('DEL', box_key)
     if arg.rest_us > 0 then -- the lost request of a settled job must not act after the next job's
@@ -123,10 +123,10 @@ local function settle_mailbox()
 end
 
 local answer = { paused = observe(arg.answer), settled_us = text(now.redis) }
-answer.held = redis.call('HGET', box_key, '@lease') == arg.token
-  and redis.call('ZSCORE', key('leases'), arg.mailbox) and true
+local box = read_mailbox(arg.mailbox)
+answer.held = box.state.lease == arg.token
 if answer.held then
-  answer.due_us = settle_mailbox()
+  answer.due_us = settle_mailbox(box)
 end
 answer.open = open
 if arg.next then

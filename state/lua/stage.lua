@@ -20,9 +20,13 @@ local keys = {}
 for n, attribute in ipairs(arg.attributes) do
   keys[n] = attribute.key
 end
-local held = redis.call('HMGET', box_key, unpack(keys))
 local delivered = redis.call('HMGET', email_key, unpack(keys))
-local state = redis.call('HMGET', box_key, '@next', '@waits', '@live', '@failures')
+keys[#keys + 1], keys[#keys + 2], keys[#keys + 3], keys[#keys + 4] = '@next', '@waits', '@live', '@rest'
+local held = redis.call('HMGET', box_key, unpack(keys))
+local number, waits, is_live, rests = unpack(held, #arg.attributes + 1)
+for n = #keys, #arg.attributes + 1, -1 do
+  keys[n] = nil
+end
 
 -- The job that holds a key now, if its entry is there.
 local function holder(n)
@@ -87,15 +91,16 @@ end
 
 local at = version_us()
 local version = string.format('%016.0f', at) .. arg.job
-local leased = state[1] and redis.call('ZSCORE', key('leases'), arg.mailbox)
-local number = state[1] or '1'
+local leased = number and redis.call('ZSCORE', key('leases'), arg.mailbox)
+local is_new = not number
+number = number or '1'
 local set, own, unchanged = {}, 0, 0
 for n, attribute in ipairs(arg.attributes) do
   local older, seen = holders[n], delivered[n]
   if (not older or older.version < version) and (not seen or string.sub(seen, 1, VERSION) <= version) then
     if arg.only_changed and not older and seen and string.sub(seen, VERSION + 1) == attribute.digest then
       -- It is the newest all the same: what comes later and is older must not replace it.
-      redis.call('HSET', email_key, attribute.key, version .. attribute.digest)
+      note_email(attribute.key, version .. attribute.digest)
       unchanged = unchanged + 1
     else
       own = own + 1
@@ -121,6 +126,7 @@ local fields = { email = arg.email, lane = arg.lane, keys = table.concat(keys, '
 if own == 0 then
   local result = unchanged == #keys and 'unchanged' or 'superseded'
   settle_job(arg.job, arg.mailbox, result, fields)
+  write_email(arg.mailbox)
   leave_inbox(arg.job, arg.taken)
   return answer(result, mistyped, version)
 end
@@ -136,7 +142,7 @@ set[#set + 1] = '#' .. number
 set[#set + 1] = version .. own
 set[#set + 1] = '@next'
 set[#set + 1] = text(number + 1)
-if arg.lane == 'live' and not state[3] then
+if arg.lane == 'live' and not is_live then
   set[#set + 1] = '@live'
   set[#set + 1] = '1'
 end
@@ -146,11 +152,14 @@ if #first > 0 then
 end
 leave_inbox(arg.job, arg.taken)
 
-if not state[1] then -- a new mailbox, or one that only rests: what is left of it ends by itself
-  redis.call('PERSIST', box_key)
-  make_due(arg.mailbox, 0)
-elseif not leased and not (state[2] and redis.call('ZSCORE', key('later'), arg.mailbox)) then
-  if arg.lane == 'live' and not state[3] then
+write_email(arg.mailbox)
+if is_new and not rests then
+  redis.call('ZADD', key('due:' .. arg.lane), text(now.redis), arg.mailbox)
+elseif not leased and not (waits and redis.call('ZSCORE', key('later'), arg.mailbox)) then
+  read_clock()
+  if is_new then -- what rested would have ended by itself
+    redis.call('PERSIST', box_key)
+  elseif arg.lane == 'live' and not is_live then
     redis.call('ZREM', key('due:bulk'), arg.mailbox)
   end
   make_due(arg.mailbox, 0, 'later')

@@ -2,6 +2,7 @@
 -- include: common clock
 -- arg: step_us (ahead, or back where it is below 0)
 -- Answers 1, or 0 when another worker said so before.
+read_clock()
 local last = tonumber(redis.call('HGET', key('clock'), 'stepped') or 0)
 if math.abs(now.redis - last) < 3000000 then
   return 0

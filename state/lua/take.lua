@@ -3,6 +3,7 @@
 -- include: common clock inbox
 -- arg: limit, within_us (until they may be taken again), bulk_share
 -- Answers { job id, document, its entry in `inbox:taken`, … }. The entry tells lane and arrival.
+read_clock()
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('inbox:taken'), '-inf', text(now.account))) do
   local lane, arrival, job = string.match(entry, '^(%a+) (%d+) (.*)$')
   redis.call('ZREM', key('inbox:taken'), entry)

@@ -6,7 +6,8 @@ import pytest
 import redis
 from kombu import Connection
 
-from attribute_courier.config import Secret, SettingsError, load_settings, make_celery
+from attribute_courier.config import Secret, SettingsError, load_settings
+from attribute_courier.config.celery import make_celery
 from attribute_courier.config.connections import connect_briefly, connect_patiently
 from attribute_courier.config.redis_url import RedisAddress, parse_redis_url
 

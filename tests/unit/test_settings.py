@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from celery.worker import control
 
-from attribute_courier.config import Secret, Settings, SettingsError, load_settings, make_celery
+from attribute_courier.config import Secret, Settings, SettingsError, load_settings
+from attribute_courier.config.celery import make_celery
 from attribute_courier.config.settings import VARIABLES as VARIABLES_READ
 from attribute_courier.config.settings import is_loopback
 
