@@ -17,21 +17,21 @@ from attribute_courier.jobs.job import VERSION_LENGTH, AttributeJob, Lane
 from attribute_courier.jobs.outcome import Outcome, Status
 from attribute_courier.jobs.schema import dump_wire
 from attribute_courier.state.account import AccountHealth
-from attribute_courier.state.inbox import Entry, Inbox, Taken
-from attribute_courier.state.keys import Keys
-from attribute_courier.state.mailboxes import (
+from attribute_courier.state.claims import (
     AccountNews,
     Claim,
     Idle,
     JobResult,
     Limits,
-    Mailboxes,
     Next,
     Settled,
     Settlement,
     Staged,
     Wait,
 )
+from attribute_courier.state.inbox import Entry, Inbox, Taken
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import Mailboxes
 from attribute_courier.state.outcomes import Outcomes
 
 from .redis_clock import KEY, RedisClock

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attribute_courier.state.mailboxes import Claim, JobResult, Settlement, Wait
+from attribute_courier.state.claims import Claim, JobResult, Settlement, Wait
 
 from ..account_state import ADA, BOB, KEYS, Account, idle
 

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from attribute_courier.state import clock as clock_module
+from attribute_courier.state.claims import Claim, JobResult, Settlement
 from attribute_courier.state.clock import ClockWatch, work_exists
-from attribute_courier.state.mailboxes import Claim, JobResult, Settlement
 
 from ..account_state import ADA, BOB, KEYS, Account, idle, values
 

