@@ -29,7 +29,7 @@ local function note_pending(result)
     flat[#flat + 1] = name
     flat[#flat + 1] = content
   end
-  if #flat > 0 then
+  if #flat > 0 and redis.call('EXISTS', key('job:' .. result.id)) == 1 then -- else its record is lost
     redis.call('HSET', key('job:' .. result.id), unpack(flat))
   end
 end
@@ -115,7 +115,7 @@ local function settle_mailbox(box)
   end
   local due_us = text(now.redis + make_due(arg.mailbox, delay_us))
   for _, result in ipairs(arg.jobs) do
-    if result.status == 'pending' then
+    if result.status == 'pending' and redis.call('EXISTS', key('job:' .. result.id)) == 1 then
       redis.call('HSET', key('job:' .. result.id), 'next', due_us)
     end
   end

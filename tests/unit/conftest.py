@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
+import redis
 import requests
 
 from attribute_courier.sandbox import DEFAULT_API_KEY, SandboxProcess
+
+from ..account_state import Account
+from ..redis_clock import RedisClock, on_test_time
 
 
 class Post(Protocol):
@@ -36,3 +40,17 @@ def post(stand_in: SandboxProcess, http: requests.Session) -> Post:
         return http.post(f"{stand_in.url}/customers/attributes/custom", json=content, **options)
 
     return post
+
+
+@pytest.fixture
+def clock(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> RedisClock:
+    """Redis's clock, which stands still until the test moves it."""
+    return on_test_time(client, monkeypatch)
+
+
+@pytest.fixture
+def account(client: redis.Redis, clock: RedisClock) -> Iterator[Account]:
+    """An account, of which every key has the account's prefix in the end."""
+    account = Account(client, clock)
+    yield account
+    assert all(key.startswith("courier:{default}:") for key in account.names())

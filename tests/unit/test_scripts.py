@@ -1,4 +1,4 @@
-"""The Lua scripts as texts: each can be read on its own, and on one or two screens."""
+"""The Lua scripts as texts: each can be read on its own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from importlib.resources import files
 
 import pytest
 
-SCRIPTS = {
-    f"{package}/{path.name}": path.read_text("utf-8")
-    for package in ("worker.lua", "producers")
-    for path in files(f"attribute_courier.{package}").iterdir()
+from attribute_courier.state.scripts import source
+
+TEXTS = {
+    path.name.removesuffix(".lua"): path.read_text("utf-8")
+    for path in files("attribute_courier.state.lua").iterdir()
     if path.name.endswith(".lua")
 }
-TRANSITIONS = {
-    name: text for name, text in SCRIPTS.items() if not name.endswith(("common.lua", "pace.lua"))
-}
+TRANSITIONS = {name: text for name, text in TEXTS.items() if not name.startswith("_")}
 
 
 def header(text: str) -> str:
@@ -27,42 +26,40 @@ def header(text: str) -> str:
     return " ".join(lines)
 
 
-def test_the_transitions_of_the_design_are_all_here() -> None:
-    names = {name.rpartition("/")[2].removesuffix(".lua") for name in TRANSITIONS}
-    assert names >= {
-        "enqueue", "take", "stage", "reject", "release", "claim", "settle",
-        "depart", "late", "observe", "probe", "pause", "resume", "replay", "fare",
-    }  # fmt: skip
+def without_comments(text: str) -> str:
+    return re.sub(r"--.*", "", text)
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
 def test_a_script_opens_by_saying_what_it_takes_and_answers(name: str) -> None:
     text = header(TRANSITIONS[name])
-    assert text.startswith(name.rpartition("/")[2].removesuffix(".lua") + ": ")
-    assert re.search(r"\bARGV: \S", text)
+    assert text.startswith(f"{name}: ")
+    assert re.search(r"\barg: \S", text)
     assert re.search(r"\bAnswers \S", text)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_has_a_header_and_fewer_than_140_lines(name: str) -> None:
-    assert len(header(SCRIPTS[name])) > 20
-    assert len(SCRIPTS[name].splitlines()) < 140
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_a_script_names_its_includes_and_they_come_first(name: str) -> None:
+    (included,) = re.findall(r"^-- include: (.+)$", TRANSITIONS[name], re.M)
+    whole = source(name)
+    for part in included.split():
+        assert TEXTS[f"_{part}"] in whole
+    assert whole.endswith(TRANSITIONS[name])
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
-def test_a_script_names_no_argument_that_its_header_does_not_count(name: str) -> None:
-    """As many are explained, between commas, as the highest number used."""
-    text = TRANSITIONS[name]
-    used = max((int(number) for number in re.findall(r"ARGV\[(\d+)\]", text)), default=0)
-    explained = re.search(r"\bARGV: (.*?) Answers", header(text))
-    assert explained
-    assert len(re.split(r", |: ", explained[1])) >= used
+def test_a_script_names_the_arguments_that_it_reads(name: str) -> None:
+    used = set(re.findall(r"\barg\.(\w+)", without_comments(TRANSITIONS[name])))
+    missing = {each for each in used if not re.search(rf"\b{each}\b", header(TRANSITIONS[name]))}
+    assert missing == set()
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", TEXTS)
 def test_a_script_takes_the_time_from_redis_and_builds_keys_from_the_prefix(name: str) -> None:
-    text = re.sub(r"--.*", "", SCRIPTS[name])
+    text = without_comments(TEXTS[name])
+    assert len(header(TEXTS[name])) > 20
     assert "os.time" not in text
     assert "os.clock" not in text
     assert not re.search(r"KEYS\[[2-9]", text)
     assert "'courier:" not in text
+    assert ("'TIME'" in text) == (name == "_common"), "one place reads Redis's clock"

@@ -1,0 +1,49 @@
+"""What nothing points to is found again."""
+
+from __future__ import annotations
+
+from attribute_courier.state.repair import Repaired, repair
+
+from ..account_state import ADA, BOB, KEYS, Account
+
+
+def test_mailboxes_whose_place_is_lost_are_due_again(account: Account) -> None:
+    """RC15."""
+    for n in range(3):
+        account.staged(f"{n}@example.com", n=n)
+    account.client.delete(KEYS.of("due:live"))
+    assert account.claimed() == []
+    assert repair(account.client, KEYS) == Repaired(mailboxes=3)
+    assert account.health.status().repairs == 3
+    assert len(account.deliver_all()) == 3
+
+
+def test_mailboxes_that_stand_somewhere_are_left_there(account: Account) -> None:
+    account.staged(ADA, n=1)
+    account.settle(account.claim(), "pending", retry_s=60)
+    account.staged(BOB, n=1)
+    account.claim()
+    before = account.state("repairing")
+    assert repair(account.client, KEYS) == Repaired()
+    assert account.state("repairing") == before
+
+
+def test_an_email_that_only_rests_is_not_due(account: Account) -> None:
+    account.staged(ADA, n=1)
+    account.settle(account.claim(), "failed", rest_s=60)
+    assert repair(account.client, KEYS) == Repaired()
+    assert account.claimed() == []
+
+
+def test_jobs_of_the_inbox_without_an_arrival_are_accepted(account: Account) -> None:
+    lost, good = account.job(n=1), account.job(n=2)
+    account.client.zrem(KEYS.of("inbox:live"), lost.job_id)
+    assert repair(account.client, KEYS) == Repaired(jobs=1)
+    assert sorted(account.take()) == sorted([lost.job_id, good.job_id])
+    assert repair(account.client, KEYS, at_start=True) == Repaired(), "a worker has them"
+
+
+def test_one_worker_looks_now_and_then_and_each_at_its_start(account: Account) -> None:
+    assert repair(account.client, KEYS) is not None
+    assert repair(account.client, KEYS) is None
+    assert repair(account.client, KEYS, at_start=True) is not None
