@@ -91,7 +91,7 @@ class Asking:
 
 
 def run(way: Way, backlog: int, seconds: float, seed: int) -> list[Waits]:
-    """Live jobs while a backlog drains, for so many seconds; the courier's while it comes in, too."""
+    """Live jobs while a backlog drains, for so long; the courier's while it comes in, too."""
     with staged(strict(seed=seed)) as stage, way.running(stage) as running:
         asking = Asking(running.send_live, seed)
         start_s = time.monotonic()
