@@ -42,7 +42,7 @@ bench: $(DEV) ## Compare with plain Celery, in a quarter of an hour; ARGS=--quic
 lint: $(DEV) ## Check style, format and the import rule
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/lint-imports
+	@cd typings && ../$(BIN)/lint-imports --config ../pyproject.toml
 
 types: $(DEV) ## Check the types
 	@$(BIN)/mypy

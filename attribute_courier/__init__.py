@@ -14,37 +14,59 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import SettingsError as SettingsError
     from .producers import Attribute as Attribute
+    from .producers import Attributes as Attributes
     from .producers import AttributeType as AttributeType
+    from .producers import Batch as Batch
+    from .producers import Bulk as Bulk
     from .producers import CourierError as CourierError
+    from .producers import Customer as Customer
+    from .producers import FieldError as FieldError
+    from .producers import IdempotencyConflict as IdempotencyConflict
     from .producers import InvalidJob as InvalidJob
+    from .producers import Item as Item
+    from .producers import Lane as Lane
     from .producers import NotDelivered as NotDelivered
     from .producers import NotEnqueued as NotEnqueued
     from .producers import NotReachable as NotReachable
     from .producers import Outcome as Outcome
     from .producers import Producer as Producer
     from .producers import Receipt as Receipt
+    from .producers import Rejected as Rejected
+    from .producers import Value as Value
     from .producers import add_attributes as add_attributes
     from .producers import add_attributes_async as add_attributes_async
     from .producers import add_many as add_many
+    from .producers import default_producer as default_producer
 
     __version__: str
 
 __all__ = [  # found by __getattr__
     "Attribute",
     "AttributeType",
+    "Attributes",
+    "Batch",
+    "Bulk",
     "CourierError",
+    "Customer",
+    "FieldError",
+    "IdempotencyConflict",
     "InvalidJob",
+    "Item",
+    "Lane",
     "NotDelivered",
     "NotEnqueued",
     "NotReachable",
     "Outcome",
     "Producer",
     "Receipt",
+    "Rejected",
     "SettingsError",
+    "Value",
     "__version__",
     "add_attributes",
     "add_attributes_async",
     "add_many",
+    "default_producer",
 ]
 
 

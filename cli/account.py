@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis
-
 from ..config import Settings, load_settings
-from ..config.connections import connect_briefly
+from ..config.connections import Client, connect_briefly
+from ..config.redis_errors import RedisError, describe_redis_error
 from ..jobs.errors import NotReachable
 from ..state.account import AccountHealth
 from ..state.keys import Keys
@@ -26,25 +25,28 @@ def accounts_of(settings: Settings, account: str | None) -> list[str]:
 
 
 @contextmanager
-def reaching_redis(settings: Settings) -> Iterator[redis.Redis]:
+def reaching_redis(settings: Settings) -> Iterator[Client]:
     """A connection; a Redis that does not answer is a clear error."""
     try:
         yield connect_briefly(settings)
-    except redis.RedisError as error:
-        raise NotReachable(settings.redis_is_silent(error)) from error
+    except RedisError as error:
+        raise NotReachable(describe_redis_error(settings, error)) from error
 
 
 @contextmanager
-def weathers(account: str | None) -> Iterator[list[AccountHealth]]:
-    """How the account fares, or all of them."""
+def healths(account: str | None) -> Iterator[list[AccountHealth]]:
+    """The account asked for, or all of them."""
     settings = load_settings()
     with reaching_redis(settings) as client:
-        yield [
-            AccountHealth(
-                client,
-                Keys(name),
-                rate_limit=settings.rate_limit,
-                probe_delays_s=settings.probe_delays_s,
-            )
-            for name in accounts_of(settings, account)
-        ]
+        yield [health_of(client, settings, name) for name in accounts_of(settings, account)]
+
+
+def health_of(client: Client, settings: Settings, account: str) -> AccountHealth:
+    """The account's state as a whole."""
+    return AccountHealth(
+        client,
+        Keys(account),
+        rate_limit=settings.rate_limit,
+        max_parallel=settings.max_parallel,
+        probe_delays_s=settings.probe_delays_s,
+    )

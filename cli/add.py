@@ -7,9 +7,9 @@ from datetime import datetime
 
 import click
 
-from ..jobs.attributes import Attribute, in_utc, instant
-from ..jobs.errors import FieldError, InvalidJob
+from ..jobs.errors import InvalidJob
 from ..jobs.job import Lane
+from ..jobs.times import in_utc, instant
 from ..producers import add_attributes
 from .main import EXIT_NOT_DELIVERED, EXIT_STILL_PENDING
 from .output import Format, format_option, show_outcomes
@@ -26,21 +26,30 @@ Examples:
 )
 @click.argument("email")
 @click.argument("attributes", nargs=-1, required=True, metavar="KEY[:TYPE]=VALUE...")
-@click.option("--source", help="Where the attributes were made; shown in ChartMogul.")
+@click.option(
+    "--source",
+    metavar="TEXT",
+    help="Where the values come from; ChartMogul shows it. [default: ChartMogul's own, API]",
+)
 @click.option(
     "--occurred-at",
     metavar="TIME",
-    help="When the values became true, in ISO 8601 (UTC if it names no zone). Without it: now.",
+    help="When the values became true, in ISO 8601; UTC if it names no zone. The newest value of a "
+    "key wins. [default: when Redis gets the job]",
 )
-@click.option("--idempotency-key", metavar="KEY", help="A job with a known key is no new job.")
+@click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="Skip if a job with this key and the same content was already queued.",
+)
 @click.option(
     "--lane",
     type=click.Choice(["live", "bulk"]),
     default="live",
     show_default=True,
-    help="Bulk waits behind live.",
+    help="Bulk jobs wait behind live ones.",
 )
-@click.option("--account", help="Name of the ChartMogul account, if there are several.")
+@click.option("--account", metavar="NAME", help="The ChartMogul account, if there are several.")
 @click.option(
     "--wait",
     "wait_s",
@@ -60,10 +69,11 @@ def command(
     wait_s: float | None,
     format_: Format | None,
 ) -> None:
-    """Ask for attributes to be added to all customers that have EMAIL.
+    """Queue attributes for every customer with this EMAIL.
 
-    A value is a String unless its TYPE says otherwise: String, Integer, Decimal, Timestamp or
-    Boolean. Without --wait, the job's id is printed and the worker does the rest.
+    A value is a String unless a TYPE is given: String, Integer, Decimal, Timestamp or Boolean.
+    Prints the job's id, or with --wait what became of the job. Upper and lower case in EMAIL make
+    no difference to which job is the newest; ChartMogul gets it as you write it.
     """
     receipt = add_attributes(
         email,
@@ -75,7 +85,7 @@ def command(
         account=account,
     )
     if receipt.duplicate:
-        click.echo("This idempotency key is known: an earlier job answers for it.", err=True)
+        click.echo("A job with this idempotency key was already queued: this is its id.", err=True)
     if wait_s is None:
         click.echo(receipt.job_id)
         return
@@ -85,7 +95,7 @@ def command(
         found = receipt.outcome()
         show_outcomes([found] if found else [], format_)
         click.echo(
-            f"Still pending after {wait_s:g} s; ask again with: "
+            f"The job is still pending after {wait_s:g} s. Ask again with: "
             f"courier outcomes --job {receipt.job_id}",
             err=True,
         )
@@ -94,9 +104,9 @@ def command(
     sys.exit(0 if outcome.successful else EXIT_NOT_DELIVERED)
 
 
-def _attributes(texts: tuple[str, ...]) -> list[Attribute]:
-    found: list[Attribute] = []
-    errors: list[FieldError] = []
+def _attributes(texts: tuple[str, ...]) -> list[dict[str, object]]:
+    """In the form of ChartMogul's reference; whether they are right is judged with all else."""
+    found: list[dict[str, object]] = []
     for text in texts:
         name, equals, value = text.partition("=")
         key, _, type_ = name.partition(":")
@@ -105,12 +115,7 @@ def _attributes(texts: tuple[str, ...]) -> list[Attribute]:
                 f"{text!r} is not KEY=VALUE or KEY:TYPE=VALUE, such as channel=Facebook or "
                 "age:Integer=8"
             )
-        try:
-            found.append(Attribute.of(type_ or "String", value, key=key))
-        except InvalidJob as error:
-            errors += [FieldError(path=key, message=each.message) for each in error.errors]
-    if errors:
-        raise InvalidJob(errors)
+        found.append({"type": type_ or "String", "key": key, "value": value})
     return found
 
 

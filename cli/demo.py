@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-import redis
 from rich.console import Console
 
 from ..config import load_settings
+from ..config.connections import connect_briefly
 from ..jobs.ids import new_job_id
 from ..jobs.outcome import Outcome
 from ..producers import Producer
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
+from ..state.inbox import Entry, Inbox
 from ..state.keys import Keys
+from .extras import needing
 from .main import EXIT_NOT_DELIVERED
 from .output import Format, format_option, show
 from .stage import start_worker
@@ -55,9 +57,11 @@ Example:
 )
 @format_option
 def command(format_: Format | None) -> None:
-    """Show the whole way of a job, on real parts: an embedded Redis, a stand-in for ChartMogul
-    and a worker, in a directory of their own. Nothing stays behind.
+    """Show the whole way of a job on real parts: an embedded Redis, a stand-in for ChartMogul and
+    a worker, in a directory of their own. Nothing stays behind.
     """
+    with needing("sandbox"):
+        import tornado  # noqa: F401  # the stand-in runs on it
     try:
         with _stage() as (producer, stand_in):
             jobs = list(_enqueue(producer))
@@ -87,7 +91,7 @@ _COLUMNS = ("email", "attributes", "outcome", "attempts", "customers", "why")
 def _stage() -> Iterator[tuple[Producer, SandboxProcess]]:
     with ExitStack() as running:
         home = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="courier-demo-")))
-        with _told("Starting an embedded Redis, a stand-in for ChartMogul and a worker"):
+        with _progress("Starting an embedded Redis, a stand-in for ChartMogul and a worker"):
             server = running.enter_context(EmbeddedRedis(home / "redis"))
             stand_in = running.enter_context(SandboxProcess())
             environ = _environment(server, stand_in)
@@ -99,7 +103,7 @@ def _stage() -> Iterator[tuple[Producer, SandboxProcess]]:
             yield producer, stand_in
         except TimeoutError:
             click.echo("\nThe end of the worker's log:\n" + log.read_text()[-3000:], err=True)
-            raise click.ClickException(f"not all jobs ended within {TIMEOUT_S} s") from None
+            raise click.ClickException(f"not all jobs settled within {TIMEOUT_S} s") from None
 
 
 def _environment(server: EmbeddedRedis, stand_in: SandboxProcess) -> dict[str, str]:
@@ -143,32 +147,31 @@ def _enqueue(producer: Producer) -> Iterator[_Job]:
         "attributes": [{"type": "Integer", "key": "age", "value": "eight"}],
         "occurred_at": now.isoformat(),
     }
-    keys = Keys(producer.settings.default_account)
-    client = redis.Redis.from_url(producer.settings.redis_url.reveal())
-    client.hset(keys.inbox, job_id, json.dumps(document))
-    client.close()
+    with connect_briefly(producer.settings) as client:
+        inbox = Inbox(client, Keys(producer.settings.default_account), retention_s=3600)
+        inbox.put("live", [Entry(job_id=job_id, wire=json.dumps(document))])
     yield _Job(job_id, "grace@example.com", "age=eight, as Integer", "invalid")
 
 
 def _follow(producer: Producer, jobs: list[_Job]) -> dict[str, Outcome]:
-    ended: dict[str, Outcome] = {}
+    settled: dict[str, Outcome] = {}
     deadline = time.monotonic() + TIMEOUT_S
-    with _told("Waiting for the outcomes") as told:
-        while len(ended) < len(jobs):
+    with _progress("Waiting for the outcomes") as say:
+        while len(settled) < len(jobs):
             if time.monotonic() > deadline:
                 raise TimeoutError
             for job in jobs:
                 outcome = producer.outcome(job.job_id)
-                if job.job_id not in ended and outcome is not None and outcome.ended:
-                    ended[job.job_id] = outcome
-                    told(f"{len(ended)} of {len(jobs)}: {job.email} · {outcome.summary()}")
+                if job.job_id not in settled and outcome is not None and outcome.settled:
+                    settled[job.job_id] = outcome
+                    say(f"{len(settled)} of {len(jobs)}: {job.email} · {outcome.summary()}")
             time.sleep(0.05)
-    return ended
+    return settled
 
 
 @contextmanager
-def _told(what: str) -> Iterator[Any]:
-    """Says what is going on, while it does: moving on a terminal, in lines elsewhere."""
+def _progress(what: str) -> Iterator[Any]:
+    """Say what goes on while it does: as an animation on a terminal, in lines elsewhere."""
     console = Console()
     if console.is_terminal:
         with console.status(f"{what} …"):

@@ -6,8 +6,10 @@ import os
 
 import click
 
-from ..config import load_settings, make_celery
+from ..config import load_settings
+from ..config.celery import make_celery
 from ..config.settings import is_loopback
+from .extras import needing
 
 
 @click.command(
@@ -33,13 +35,9 @@ def command(port: int, host: str) -> None:
             f"to listen on {host}, set COURIER_FLOWER_BASIC_AUTH=user:password: "
             "Flower can stop workers and send tasks"
         )
-    try:
+    with needing("flower"):
         from flower.views.monitor import Metrics
-    except ImportError:
-        raise click.ClickException(
-            'Flower is not installed: pip install "attribute-courier[flower]"'
-        ) from None
-    from tornado.web import authenticated
+        from tornado.web import authenticated
 
     # Flower leaves its metrics open whatever the password.
     Metrics.get = authenticated(Metrics.get)

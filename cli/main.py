@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..config import SettingsError
-from ..jobs.errors import CourierError, InvalidJob
+from ..jobs.errors import CourierError, IdempotencyConflict, InvalidJob
 
 EXIT_NOT_DELIVERED = 1
 EXIT_USAGE = 2
@@ -17,18 +17,18 @@ EXIT_UNREACHABLE = 3
 EXIT_STILL_PENDING = 4
 
 _COMMANDS = {
-    "add": "Ask for attributes to be added to an email's customers.",
-    "demo": "Show the whole way of a job, on real parts, in half a minute.",
+    "add": "Queue attributes for every customer with an email.",
+    "demo": "Show the way of a job on real parts, in half a minute.",
     "flower": "Watch the jobs in a browser.",
-    "import": "Ask for the attributes of a whole table to be added.",
-    "outcomes": "Tell what became of jobs.",
-    "pause": "Hold all deliveries back.",
-    "ping": "Check the way to Redis and to ChartMogul, and the API key.",
-    "replay": "Send jobs again that were not delivered.",
+    "import": "Queue the attributes of a whole table.",
+    "outcomes": "Show what became of jobs.",
+    "pause": "Stop all deliveries of an account for now.",
+    "ping": "Check Redis, ChartMogul, the API keys and the way there.",
+    "replay": "Send jobs that were not delivered again.",
     "resume": "Let deliveries go on.",
     "sandbox": "Run a stand-in for ChartMogul.",
-    "status": "Tell how each account fares.",
-    "up": "Run everything in this terminal: Redis, worker and, without a key, a stand-in.",
+    "status": "Show each account's queue, rate and pauses.",
+    "up": "Run Redis, a worker and, without an API key, a stand-in for ChartMogul here.",
     "worker": "Run a worker.",
 }
 
@@ -47,7 +47,7 @@ Completion, for bash (zsh and fish likewise):
 
 
 class _Commands(click.Group):
-    """Imports a command when it is used, so that `--help` and completion are quick."""
+    """Imports a command when it is used: `--help` and completion are quick, and need no extra."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -66,7 +66,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SettingsError, InvalidJob) as error:
+        except (SettingsError, InvalidJob, IdempotencyConflict) as error:
             raise Failure(str(error), EXIT_USAGE) from None
         except CourierError as error:
             raise Failure(str(error), EXIT_UNREACHABLE) from None

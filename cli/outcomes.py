@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import click
 
-from ..jobs.job import normalized_email
+from ..jobs.emails import normalized_email
 from ..jobs.outcome import STATUSES, Status
 from ..producers import default_producer
 from ..state.outcomes import Outcomes

@@ -1,9 +1,7 @@
-"""How rows are shown: to a person on a terminal, or to a program."""
+"""How rows are printed: for a person on a terminal, or for a program."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..jobs.outcome import Outcome
+from ..jobs.text import printable
+from .spreadsheet import csv_line
 
 Format = Literal["table", "plain", "json", "jsonl", "csv"]
 
@@ -101,7 +101,7 @@ def _stacked(row: dict[str, str]) -> dict[str, str]:
         "outcome": (row["outcome"], attempts, row["customers"]),
         "job": (row["job"], row["why"]),
     }
-    return {name: "\n".join(map(_printable, filter(None, cell))) for name, cell in cells.items()}
+    return {name: "\n".join(map(printable, filter(None, cell))) for name, cell in cells.items()}
 
 
 def show(
@@ -134,7 +134,7 @@ def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], header: bool)
     for row in rows:
         status = row.get("outcome", "").partition("\n")[0]
         style = _STYLES.get(status, "red" if status else "")
-        cells = [row[name] if stacked else _printable(row[name]) for name in filled]
+        cells = [row[name] if stacked else printable(row[name]) for name in filled]
         styles = [style if name == "outcome" else "" for name in filled]
         table.add_row(*map(Text, cells, styles))
     console.print(table)
@@ -142,16 +142,11 @@ def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], header: bool)
 
 def _plain(rows: Sequence[dict[str, Any]], columns: Sequence[str], header: bool) -> None:
     lines = [list(columns)] if header else []
-    lines += [[_printable(row[name]) for name in columns] for row in rows]
+    lines += [[printable(row[name]) for name in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
         click.echo("  ".join(padded).rstrip())
-
-
-def _printable(text: str) -> str:
-    """What ChartMogul or another program wrote must not steer the terminal."""
-    return "".join(char if char.isprintable() else "�" for char in text)
 
 
 def _json(rows: Sequence[dict[str, Any]], _columns: Sequence[str], _header: bool) -> None:
@@ -164,12 +159,10 @@ def _jsonl(rows: Sequence[dict[str, Any]], _columns: Sequence[str], _header: boo
 
 
 def _csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], header: bool) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    click.echo(text.getvalue(), nl=False)
+    """CSV is opened in spreadsheets: a cell must not be run as a formula there."""
+    lines = [csv_line(columns)] if header else []
+    lines += [csv_line(str(row[name]) for name in columns) for row in rows]
+    click.echo("".join(lines), nl=False)
 
 
 _WRITERS: dict[Format, Callable[[Sequence[dict[str, Any]], Sequence[str], bool], None]] = {

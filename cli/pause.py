@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .account import weathers
+from .account import healths
 
 
 @click.command(
@@ -21,7 +21,7 @@ def command(reason: str, account: str | None) -> None:
 
     What is in flight is finished.
     """
-    with weathers(account) as found:
-        for weather in found:
-            weather.pause(reason)
+    with healths(account) as found:
+        for health in found:
+            health.pause(reason)
     click.echo("Paused.")

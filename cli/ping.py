@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 
 import click
-import redis
 
 from ..config import Settings, load_settings
 from ..config.connections import connect_briefly
-from .main import EXIT_NOT_DELIVERED, EXIT_UNREACHABLE
+from ..config.network import network_faults
+from ..config.redis_errors import RedisError, describe_redis_error
+from ..state import health
+from .main import EXIT_NOT_DELIVERED, EXIT_UNREACHABLE, EXIT_USAGE
 from .output import Format, format_option, show
 
 
@@ -22,12 +24,16 @@ Example:
 )
 @format_option
 def command(format_: Format | None) -> None:
-    """Check the way to Redis and to ChartMogul, and each account's API key.
+    """Check Redis, ChartMogul, each account's API key, and the proxy and certificates in between.
 
     Costs each account one of its requests (GET /v1/ping).
     """
     settings = load_settings()
-    checks = [_redis(settings), *(_chartmogul(settings, name) for name in settings.accounts)]
+    checks = [
+        *_redis(settings),
+        *(("Proxy and certificates", EXIT_USAGE, fault) for fault in network_faults()),
+        *(_chartmogul(settings, name) for name in settings.accounts),
+    ]
     rows = [
         {"what": what, "ok": "NO" if code else "yes", "answer": said} for what, code, said in checks
     ]
@@ -35,28 +41,37 @@ def command(format_: Format | None) -> None:
     sys.exit(max(code for _, code, _ in checks))
 
 
-def _redis(settings: Settings) -> tuple[str, int, str]:
+def _redis(settings: Settings) -> list[tuple[str, int, str]]:
     """What was asked, the exit code that follows, and what the answer was."""
     what = f"Redis {settings.redis_address}"
+    client = connect_briefly(settings)
     try:
-        info = connect_briefly(settings).info("server")
-    except redis.RedisError as error:
-        said = f"does not answer ({type(error).__name__}); check COURIER_REDIS_URL"
-        return what, EXIT_UNREACHABLE, said
-    return what, 0, f"version {info.get('valkey_version') or info.get('redis_version')}"
+        found = health.faults(client, settings.accounts)
+        version = health.version(client)
+    except RedisError as error:
+        said = describe_redis_error(settings, error).removeprefix(
+            f"Redis at {settings.redis_address} "
+        )
+        return [(what, EXIT_UNREACHABLE, said)]
+    finally:
+        client.close()
+    return [(what, EXIT_UNREACHABLE, fault) for fault in found] or [(what, 0, f"version {version}")]
 
 
 def _chartmogul(settings: Settings, account: str) -> tuple[str, int, str]:
     from ..worker.chartmogul import Answer, ChartMogul
-    from ..worker.verdicts import judge
+    from ..worker.masking import masked
+    from ..worker.verdicts import Kind, is_pong, judge
 
     what = f"ChartMogul account {account}"
-    chartmogul = ChartMogul(
-        settings.api_url, settings.api_key(account), timeout_s=settings.timeout_s
-    )
-    answer = chartmogul.ping()
-    if isinstance(answer, Answer) and answer.status == 200:
+    api_key = settings.api_key(account)
+    answer = ChartMogul(settings.api_url, api_key, timeout_s=settings.timeout_s).ping()
+    if is_pong(answer):
         return what, 0, f"the API key is valid at {settings.api_url}"
     verdict = judge(answer)
-    code = EXIT_NOT_DELIVERED if isinstance(answer, Answer) else EXIT_UNREACHABLE
-    return what, code, f"{verdict.message} (HTTP {verdict.http_status or 'none'})"
+    said = masked(verdict.message or "", email="", values=(), api_key=api_key)
+    if not isinstance(answer, Answer):
+        return what, EXIT_UNREACHABLE, said
+    if verdict.strange or verdict.kind in (Kind.ROUTE, Kind.UNMATCHED):
+        said += "; is CHARTMOGUL_API_URL right? It ends in /v1"
+    return what, EXIT_NOT_DELIVERED, f"{said} (HTTP {answer.status})"

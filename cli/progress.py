@@ -1,4 +1,4 @@
-"""How far a long command has come: a bar on a terminal, a line now and then elsewhere."""
+"""How far a long command is: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.text import Text
 
 LINE_EVERY_S = 10.0
 
-Told = Callable[[int], None]
+Advance = Callable[[int], None]
 """Takes how many are done by now."""
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str) -> Iterator[Told]:
-    """Tells on stderr how far something has come, while it does.
+def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
+    """Print on stderr how far something is, while it runs.
 
     Args:
         what: such as "enqueued".
@@ -72,14 +72,14 @@ class _Lines:
 
     def __init__(self, what: str, total: int, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
-        self._told_at, self._told = time.monotonic(), 0
+        self._printed_at, self._printed = time.monotonic(), 0
 
     def tell(self, done: int) -> None:
         now = time.monotonic()
-        seconds, more = now - self._told_at, done - self._told
+        seconds, more = now - self._printed_at, done - self._printed
         if seconds < LINE_EVERY_S:
             return
-        self._told_at, self._told = now, done
+        self._printed_at, self._printed = now, done
         left = ""
         if more > 0:
             left = f", {duration_phrase((self._total - done) * seconds / more)} left"

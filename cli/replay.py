@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 import click
 
 from ..config import load_settings
-from ..jobs.job import normalized_email
+from ..jobs.emails import normalized_email
 from ..jobs.outcome import REPLAYABLE, Outcome, Status
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
-from ..state.replay import Replay
-from .account import accounts_of, reaching_redis
+from .account import accounts_of, health_of, reaching_redis
 from .main import EXIT_NOT_DELIVERED
 from .output import Age, Format, format_option, show_outcomes
 
@@ -73,8 +72,8 @@ def command(
         oldest = outcomes.now() - since if since is not None else None
         chosen = list(_chosen(found, statuses or REPLAYABLE, oldest))[:limit]
         if not dry_run:
-            replay = Replay(client, Keys(name))
-            chosen = [outcome for outcome in chosen if replay.job(outcome.job_id)]
+            health = health_of(client, settings, name)
+            chosen = [outcome for outcome in chosen if health.replay(outcome.job_id)]
     show_outcomes(chosen, format_)
     done = "would be replayed" if dry_run else "replayed"
     click.echo(f"{len(chosen)} {'job' if len(chosen) == 1 else 'jobs'} {done}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .account import weathers
+from .account import healths
 
 
 @click.command(
@@ -16,11 +16,11 @@ Example:
 )
 @click.option("--account", help="Only this account.")
 def command(account: str | None) -> None:
-    """Let deliveries go on at once: ends a pause, an open circuit and a hold.
+    """Let deliveries go on at once: end a pause, an open circuit and a hold.
 
-    An account that was paused for its key or plan resumes by itself when ChartMogul answers a ping;
-    this does not wait for it.
+    An account that was paused for its key or plan resumes by itself once ChartMogul answers a ping.
+    This command does not wait for that.
     """
-    with weathers(account) as found:
-        resumed = [weather.resume() for weather in found]
+    with healths(account) as found:
+        resumed = [health.resume() for health in found]
     click.echo("Resumed." if any(resumed) else "Nothing was paused.")

@@ -8,11 +8,23 @@ from typing import Any
 
 import click
 
-from ..state.account import AccountStatus
-from .account import weathers
+from ..state.account import AccountStatus, Lane
+from .account import healths
 from .output import Format, format_option, show
 
-COLUMNS = ("account", "state", "why", "inbox", "live", "bulk", "in flight", "rate", "last hour")
+COLUMNS = (
+    "account",
+    "state",
+    "why",
+    "inbox",
+    "live",
+    "bulk",
+    "failing",
+    "later",
+    "in flight",
+    "rate",
+    "last hour",
+)
 
 
 @click.command(
@@ -26,56 +38,74 @@ Examples:
 @click.option("--account", help="Only this account.")
 @format_option
 def command(account: str | None, format_: Format | None) -> None:
-    """Tell how each account fares: what waits, what is in flight, the pace, and what holds it back.
+    """Show each account's queue, rate and pauses, and what holds it back.
 
-    Of a lane: emails that are due (and for how long the oldest), and emails that are tried again
-    later. The last hour counts jobs by the end they came to.
+    The inbox counts jobs. Live, bulk, failing (the server failed the last time) and later (to be
+    tried again) count emails; in brackets, how long the first has been waiting. The last hour
+    counts jobs by outcome.
     """
-    with weathers(account) as found:
-        fares = [weather.fare() for weather in found]
+    with healths(account) as found:
+        accounts = [health.status() for health in found]
     if format_ in ("json", "jsonl"):
-        show([_document(fare) for fare in fares], (), format_)
+        show([_document(each) for each in accounts], (), format_)
     else:
-        show([_row(fare) for fare in fares], COLUMNS, format_)
+        show([_row(each) for each in accounts], COLUMNS, format_)
 
 
-def _row(fare: AccountStatus) -> dict[str, str]:
+def _row(status: AccountStatus) -> dict[str, str]:
     return {
-        "account": fare.account,
-        "state": fare.state,
-        "why": _why(fare),
-        "inbox": _waiting(fare.inbox, 0, fare.inbox_oldest_s),
-        "live": _waiting(fare.live.due, fare.live.later, fare.live.oldest_s),
-        "bulk": _waiting(fare.bulk.due, fare.bulk.later, fare.bulk.oldest_s),
-        "in flight": str(fare.in_flight),
-        "rate": f"{fare.rate:.1f}/s of {fare.rate_limit:g}/s",
-        "last hour": ", ".join(f"{count} {status}" for status, count in fare.last_hour.items()),
+        "account": status.account,
+        "state": status.state,
+        "why": _why(status),
+        "inbox": _waiting(status.inbox, status.inbox_oldest_s),
+        "live": _lane(status.live),
+        "bulk": _lane(status.bulk),
+        "failing": _lane(status.failing),
+        "later": str(status.later),
+        "in flight": str(status.in_flight),
+        "rate": f"{status.rate:.1f}/s of {status.rate_limit:g}/s",
+        "last hour": ", ".join(f"{count} {name}" for name, count in status.last_hour.items()),
     }
 
 
-def _why(fare: AccountStatus) -> str:
-    if fare.pause:
-        return f"{fare.pause.reason}{_until(fare.pause.next_probe_at)}"
-    if fare.circuit:
-        return f"{fare.circuit.reason}{_until(fare.circuit.next_probe_at)}"
-    if fare.held_for_s:
-        return f"ChartMogul asked for less; {fare.held_for_s:.1f} s more"
-    return ""
+def _why(status: AccountStatus) -> str:
+    why = []
+    if status.pause:
+        why.append(f"{status.pause.reason}{_until(status.pause.next_probe_at)}")
+    elif status.circuit:
+        why.append(f"{status.circuit.reason}{_until(status.circuit.next_probe_at)}")
+    elif status.held_for_s:
+        why.append(f"ChartMogul asked for less; {status.held_for_s:.1f} s more")
+    if step := status.clock_step:
+        direction = "ahead" if step.step_s > 0 else "back"
+        why.append(
+            f"Redis's clock stepped {direction} by {abs(step.step_s):.0f} s at {_utc(step.at)}"
+        )
+    if status.repairs:
+        why.append(f"{status.repairs} repaired: see the worker's log")
+    return "; ".join(why)
 
 
 def _until(next_probe_at: datetime | None) -> str:
-    return f"; next try at {next_probe_at:%Y-%m-%d %H:%M:%S} UTC" if next_probe_at else ""
+    return f"; next try at {_utc(next_probe_at)}" if next_probe_at else ""
 
 
-def _waiting(now: int, later: int, oldest_s: float) -> str:
-    text = f"{now} ({oldest_s:.0f} s)" if now else "0"
-    return f"{text}, {later} later" if later else text
+def _utc(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _document(fare: AccountStatus) -> dict[str, Any]:
+def _lane(lane: Lane) -> str:
+    return _waiting(lane.due, lane.oldest_s)
+
+
+def _waiting(count: int, oldest_s: float) -> str:
+    return f"{count} ({oldest_s:.0f} s)" if count and oldest_s else str(count)
+
+
+def _document(status: AccountStatus) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: plain(each) for name, each in value.items()}
         return value.isoformat() if isinstance(value, datetime) else value
 
-    return {"account": fare.account, "state": fare.state, **plain(asdict(fare))}
+    return {"account": status.account, "state": status.state, **plain(asdict(status))}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from urllib.parse import urlsplit
 
 import click
-import redis
 
-from ..config import Settings, load_settings
+from ..config import Secret, Settings, load_settings
 from ..config.connections import connect_briefly
-from ..config.settings import is_loopback
+from ..config.embedded import FILE_NAME, announced
+from ..config.redis_errors import AuthenticationError, RedisError
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
-from ..state.keys import Keys
+from ..state.clock import work_exists
+from .extras import needing
 from .main import EXIT_UNREACHABLE, EXIT_USAGE, Failure
 from .stage import start_worker
 
@@ -53,16 +55,21 @@ def command(data_dir: Path, sandbox_port: int) -> None:
     """Run everything in this terminal, until Ctrl-C: Redis, a worker, and a stand-in for
     ChartMogul when CHARTMOGUL_API_KEY is not set.
 
-    The embedded Redis listens where COURIER_REDIS_URL says (localhost:6379 by default), so that
-    `courier add` in another terminal finds it; a Redis that answers there already is used as it
-    is. For development: in production, run Redis yourself.
+    The embedded Redis listens where COURIER_REDIS_URL says (localhost:6379 by default); a Redis
+    that answers there already is used as it is. It asks for a password. Commands and applications
+    that run in this directory find it by themselves; elsewhere, use the printed COURIER_REDIS_URL.
+
+    For development: in production, run Redis yourself.
     """
     settings = load_settings()
+    if not settings.api_keys:
+        with needing("sandbox"):
+            import tornado  # noqa: F401  # the stand-in runs on it
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     environ: dict[str, str] = {}
     try:
         with ExitStack() as running:
-            click.echo(_redis(settings, data_dir, running))
+            click.echo(_redis(settings, data_dir, running, environ))
             if not settings.api_keys:
                 stand_in = running.enter_context(SandboxProcess(port=sandbox_port))
                 environ["CHARTMOGUL_API_URL"] = stand_in.url
@@ -82,22 +89,17 @@ def command(data_dir: Path, sandbox_port: int) -> None:
     raise click.ClickException(f"the worker ended by itself, with exit code {code}")
 
 
-def _redis(settings: Settings, data_dir: Path, running: ExitStack) -> str:
+def _redis(settings: Settings, data_dir: Path, running: ExitStack, environ: dict[str, str]) -> str:
+    """Start an embedded Redis, unless one runs there. Returns what to say of it."""
     client = connect_briefly(settings)
     try:
         client.ping()
-        waiting = any(
-            client.exists(
-                keys.inbox,
-                *(keys.prefix + name for name in ("due:live", "due:bulk", "inflight")),
-            )
-            for keys in map(Keys, settings.accounts)
-        )
-    except redis.AuthenticationError:
+        waiting = work_exists(client, settings.accounts)
+    except AuthenticationError:
         raise Failure(
-            f"the Redis at {settings.redis_address} wants a password", EXIT_UNREACHABLE
+            f"the Redis at {settings.redis_address} asks for another password", EXIT_UNREACHABLE
         ) from None
-    except redis.RedisError:
+    except RedisError:
         pass
     else:
         if waiting and not settings.api_keys:
@@ -108,17 +110,36 @@ def _redis(settings: Settings, data_dir: Path, running: ExitStack) -> str:
                 EXIT_USAGE,
             )
         return f"Redis       {settings.redis_address}, which runs already"
-    parts = urlsplit(settings.redis_url.reveal())
-    if parts.scheme != "redis" or not is_loopback(parts.hostname or "") or parts.password:
+    address = settings.redis
+    if address.tls or address.host not in ("localhost", "127.0.0.1") or address.username:
         raise Failure(
-            f"no Redis answers at {settings.redis_address}, and an embedded one would listen on "
-            "this machine alone, without password or TLS: start yours, or unset COURIER_REDIS_URL",
+            f"no Redis answers at {settings.redis_address}, and an embedded one listens on "
+            "localhost alone, without TLS or users: start yours, or unset COURIER_REDIS_URL",
             EXIT_UNREACHABLE,
         )
+    _make_private(data_dir)
     # The stand-in has its own, or it would answer for jobs that wait for a real account.
     home = data_dir / ("redis" if settings.api_keys else "redis-sandbox")
-    running.enter_context(EmbeddedRedis(home, port=parts.port or 6379))
-    return f"Redis       {settings.redis_address}, embedded, data in {home}"
+    password = address.password.reveal() if address.password else None
+    server = running.enter_context(EmbeddedRedis(home, address.port, password))
+    url = replace(address, password=Secret(server.password)).url().reveal()
+    path = running.enter_context(announced(data_dir, url))
+    environ["COURIER_REDIS_URL"] = url
+    command = f'export COURIER_REDIS_URL="$(cat {shlex.quote(str(path.resolve()))})"'
+    return (
+        f"Redis       {settings.redis_address}, embedded, data in {home}\n"
+        f"            from other directories: {command}"
+    )
+
+
+def _make_private(data_dir: Path) -> None:
+    """Make the directory for its owner alone, unless others' files are in it."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if {path.name for path in data_dir.iterdir()} <= _OURS:
+        data_dir.chmod(0o700)
+
+
+_OURS = {"redis", "redis-sandbox", FILE_NAME}
 
 
 def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:

@@ -2,51 +2,122 @@
 
 Celery carries messages to workers; the truth about every job is in Redis. So a message that is
 lost or comes twice does no harm, and the settings aim at noticing trouble within seconds.
+
+It may live in a process beside an application's own Celery. So it takes nothing from there: no
+variable `CELERY_…`, no current app, no connection pool; and it changes nothing there.
 """
 
 from __future__ import annotations
 
 import ssl
+from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from celery.app.amqp import AMQP
+from celery.loaders.app import AppLoader
+from kombu import Connection, Queue
+from kombu.pools import ProducerPool
 
+from .connections import CONNECT_TIMEOUT_S, PATIENT_TIMEOUT_S
+from .messages import (
+    ACCEPT_QUEUE as ACCEPT_QUEUE,
+)
+from .messages import (
+    ACCEPT_SHOWN as ACCEPT_SHOWN,
+)
+from .messages import (
+    ACCEPT_TASK as ACCEPT_TASK,
+)
+from .messages import (
+    DELIVER_QUEUE as DELIVER_QUEUE,
+)
+from .messages import (
+    DELIVER_TASK as DELIVER_TASK,
+)
+from .messages import (
+    JOB_TASK as JOB_TASK,
+)
+from .messages import (
+    KEY_PREFIX as KEY_PREFIX,
+)
+from .redis_url import RedisAddress
 from .settings import Settings
 
-ACCEPT_TASK = "attribute_courier.accept"
-"""Task name; argument: account."""
-ACCEPT_SHOWN = "what is in the inbox"
-ACCEPT_QUEUE = "accept"
-DELIVER_TASK = "attribute_courier.deliver"
-"""Task name; arguments: account, mailbox id, lease token."""
-DELIVER_QUEUE = "deliver"
+POOL_LIMIT = 10
+"""Connections for sending messages, at most."""
 
-JOB_TASK = "attribute_courier.add_attributes"
-"""The name under which Flower shows live jobs. No message has it."""
 
-KEY_PREFIX = "courier:celery:"
-"""Before every key of Celery's: another application's queues in the same Redis stay apart."""
+class _Loader(AppLoader):
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        """Nothing: CELERY_CONFIG_MODULE is the application's."""
+        return {}
+
+
+class _AMQP(AMQP):
+    _producer_pool: Any
+
+    @property
+    def producer_pool(self) -> ProducerPool:
+        """Of our own connections. Kombu's pools are shared by all Celery apps of a process."""
+        if self._producer_pool is None:
+            self._producer_pool = ProducerPool(
+                self.app.pool,  # type: ignore[arg-type]  # the stubs take it for another kind
+                limit=POOL_LIMIT,
+            )
+        pool: ProducerPool = self._producer_pool
+        return pool
 
 
 class CourierCelery(Celery):
     """Celery, and the settings that the outcome backend needs to find Redis."""
 
     settings: Settings
+    _pool: Any
+
+    # Outcomes are the results (DESIGN: one truth, written once, in the step that settles).
+    backend_cls = "attribute_courier.state.result_backend:OutcomeBackend"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            "attribute-courier",
+            loader=_Loader,
+            amqp=_AMQP,
+            set_as_current=False,
+            fixups=[],  # Django's would set Django up for us
+        )
+        self.settings = settings
+
+    # Celery takes CELERY_BROKER_URL and its like before what is configured.
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
+        return super().connection_for_read(url or self.settings.redis_url.reveal(), **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
+        return super().connection_for_write(url or self.settings.redis_url.reveal(), **options)
+
+    @property
+    def pool(self) -> Any:
+        if self._pool is None:
+            self._ensure_after_fork()  # type: ignore[attr-defined]
+            self._pool = self.connection_for_write().Pool(limit=POOL_LIMIT)
+        return self._pool
 
 
-def make_celery(settings: Settings, *, socket_timeout_s: float = 30) -> CourierCelery:
-    """The application for `settings`.
+def _tls(address: RedisAddress) -> dict[str, Any]:
+    # Kombu verifies no certificate unless told to, and would send the password to whoever answers.
+    if address.verified:
+        return {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
 
-    `socket_timeout_s`: seconds to wait for the broker. The worker's blocking pops need the
-    default; application code that only publishes wants far less.
-    """
-    app = CourierCelery("attribute-courier", set_as_current=False)
-    app.settings = settings
+
+def make_celery(settings: Settings) -> CourierCelery:
+    """The application for `settings`."""
+    app = CourierCelery(settings)
     app.conf.update(
         broker_url=settings.redis_url.reveal(),
-        # For rediss://, where kombu checks no certificate unless told to.
-        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if _is_tls(settings) else None,
+        broker_transport="attribute_courier.config.broker:Transport",
+        broker_use_ssl=_tls(settings.redis) if settings.redis.tls else None,
         broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,  # an error answer within a transaction's answer
         broker_connection_max_retries=None,  # the default gives up after 100
         broker_transport_options={
             "global_keyprefix": KEY_PREFIX,
@@ -54,13 +125,13 @@ def make_celery(settings: Settings, *, socket_timeout_s: float = 30) -> CourierC
             # recover what a dead worker held, and sooner. With the record, a worker whose Redis
             # restarts may end with an AttributeError when it acknowledges on the old channel.
             "ack_emulation": False,
-            "socket_timeout": socket_timeout_s,
-            "socket_connect_timeout": min(5, socket_timeout_s),
-            "socket_keepalive": True,
-            "health_check_interval": 10,
+            # A blocking pop waits a second at a time, so these need not be longer.
+            "socket_timeout": PATIENT_TIMEOUT_S,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            # Seconds of silence after which Kombu takes a blocking pop's connection for dead.
+            "health_check_interval": 4,
         },
-        # Outcomes are the results (DESIGN: one truth, written once, in the step that settles).
-        result_backend="attribute_courier.state.result_backend:OutcomeBackend",
+        result_backend=CourierCelery.backend_cls,
         task_ignore_result=True,
         task_serializer="json",
         result_serializer="json",
@@ -78,12 +149,12 @@ def make_celery(settings: Settings, *, socket_timeout_s: float = 30) -> CourierC
         worker_pool="threads",
         worker_concurrency=settings.concurrency,
         worker_prefetch_multiplier=1,
+        # The pace is the account's, and Redis keeps it. A limit that somebody sets from outside
+        # (Flower has a field for it) would hold messages back in a worker's memory.
+        worker_disable_rate_limits=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be ended
+        worker_enable_prefetch_count_reduction=False,  # after a connection was lost
         worker_send_task_events=True,  # for Flower
         timezone="UTC",
     )
     return app
-
-
-def _is_tls(settings: Settings) -> bool:
-    return settings.redis_url.reveal().startswith("rediss:")

@@ -1,41 +1,173 @@
-"""Connections to Redis, where the truth about every job is."""
+"""Connections to Redis, where the truth about every job is.
+
+Three things are the connection's business, so that no caller has to think of them:
+
+- **Another server.** After a failover the old primary may live on as a replica and keep its
+  connections. An answer that says so ends the connection, and counts as a lost one: it is retried
+  on a new connection, which finds the new primary. Our scripts may all be run twice.
+- **Silence.** A connection that was dropped without a word is noticed within seconds.
+- **Time.** Within `until(...)` connecting, sending and reading end with the deadline.
+"""
 
 from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
+from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
+from .redis_errors import WrongServerError, code_of, text_of
 from .settings import Settings
+
+Client = redis.Redis
+"""What `connect_…` gives; for rooms that do not import redis."""
+
+PROTOCOL = 2
+"""The version of Redis's protocol; the third would cost a new connection a round trip (HELLO)."""
+PATIENT_TIMEOUT_S = 5.0
+"""What a worker waits for an answer. No script runs nearly as long."""
+CONNECT_TIMEOUT_S = 2.0
+"""What a worker waits for a new connection: short, so that it goes on soon once Redis is well."""
+
+_NOT_HERE = ("READONLY", "MASTERDOWN", "UNBLOCKED", "CLUSTERDOWN", "NOREPLICAS")
+"""Codes of answers that say: not this server, or not now."""
+
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}.items()
+    if hasattr(socket, name)
+}
+"""In seconds: 11 s after the last word from a machine that is gone, its connections end."""
+
+_NO_SETINFO: dict[str, Any] = (
+    {"driver_info": None}
+    if find_spec("redis.driver_info")
+    else {"lib_name": None, "lib_version": None}  # before redis-py 7.2
+)
+
+_deadline_s: ContextVar[float | None] = ContextVar("deadline_s", default=None)
+
+
+@contextmanager
+def until(deadline_s: float) -> Iterator[None]:
+    """Within this block, Redis is waited for until `deadline_s` (by `time.monotonic()`), at most.
+
+    It holds for the clients of `connect_briefly`, whatever they do: connect, send, read, retry.
+    """
+    token = _deadline_s.set(deadline_s)
+    try:
+        yield
+    finally:
+        _deadline_s.reset(token)
 
 
 def connect_patiently(settings: Settings) -> redis.Redis:
     """A client for the worker: it waits some seconds for a Redis that restarts."""
-    backoff = ExponentialWithJitterBackoff(base=0.05, cap=2)
-    return _connect(settings, timeout_s=10, retry=Retry(backoff, retries=6))
+    return _client(
+        settings,
+        socket_timeout=PATIENT_TIMEOUT_S,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        # redis-py nests them: connecting again within each try, some four seconds in all. Without
+        # a health check, whose own tries would be a third storey.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=4),
+    )
 
 
 def connect_briefly(settings: Settings) -> redis.Redis:
-    """A client for application code: whatever happens, an answer within the enqueue timeout.
+    """A client for application code and commands: an answer within the enqueue timeout, or none.
 
-    One command may cost connecting and then waiting for the answer, and once more when a pooled
-    connection turns out to be dead; so each step has a quarter of the time.
+    A pooled connection that turns out to be dead costs half of the time, and is tried once more.
+    `until` bounds several calls together. There is no health check, which would be a round trip.
     """
-    step_s = settings.enqueue_timeout_s / 4
-    return _connect(settings, timeout_s=step_s, retry=Retry(NoBackoff(), retries=1))
+    step_s = settings.enqueue_timeout_s / 2
+    return _client(
+        settings,
+        socket_timeout=step_s,
+        socket_connect_timeout=step_s,
+        retry=Retry(NoBackoff(), retries=1),
+    )
 
 
-def _connect(settings: Settings, *, timeout_s: float, retry: Retry) -> redis.Redis:
-    return redis.Redis.from_url(
-        settings.redis_url.reveal(),
+def _client(settings: Settings, **options: Any) -> redis.Redis:
+    address = settings.redis
+    if not address.verified:
+        options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    pool = redis.ConnectionPool(
+        connection_class=TLSConnection if address.tls else Connection,
+        host=address.host,
+        port=address.port,
+        db=address.db,
+        username=address.username,
+        password=address.password.reveal() if address.password else None,
+        protocol=PROTOCOL,
         decode_responses=True,
         # What is not UTF-8 comes through as lone surrogates, which no schema lets pass, instead
         # of an exception far from whoever could name the entry.
         encoding_errors="surrogateescape",
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
-        health_check_interval=30,
-        retry=retry,
-        client_name="attribute-courier",
+        **options,
     )
+    return redis.Redis.from_pool(pool)
+
+
+class Connection(redis.Connection):
+    """A connection to Redis that does what this module's text says."""
+
+    def __init__(self, **options: Any) -> None:
+        # Each of these would cost a new connection a round trip: CLIENT SETNAME, and CLIENT
+        # SETINFO, twice.
+        options |= {"client_name": None, **_NO_SETINFO}
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._step_s: float | None = options.get("socket_timeout")
+        self._connect_step_s: float | None = options.get("socket_connect_timeout")
+
+    def _connect(self) -> Any:
+        self.socket_timeout = _bounded(self._step_s)
+        self.socket_connect_timeout = _bounded(self._connect_step_s)
+        return super()._connect()  # type: ignore[no-untyped-call]
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        if self._sock is not None:
+            self._sock.settimeout(_bounded(self._step_s))
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        if self._sock is not None and _deadline_s.get() is not None:
+            self._sock.settimeout(_bounded(self._step_s))
+        try:
+            return super().read_response(*args, **options)
+        except redis.ResponseError as error:
+            if not self.is_wrong_server(error):
+                raise
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise WrongServerError(f"{code_of(error)} {text_of(error)}") from error
+
+    def is_wrong_server(self, error: redis.ResponseError) -> bool:
+        """Whether this answer means that another server, or the same later, is to be asked."""
+        return code_of(error) in _NOT_HERE
+
+
+class TLSConnection(Connection, redis.SSLConnection):
+    """The same, encrypted."""
+
+
+def _bounded(step_s: float | None) -> float | None:
+    """The time that a step may take: its own, or what is left of the whole.
+
+    Raises:
+        redis.TimeoutError: nothing is left.
+    """
+    deadline_s = _deadline_s.get()
+    if deadline_s is None:
+        return step_s
+    left_s = deadline_s - time.monotonic()
+    if left_s <= 0:
+        raise redis.TimeoutError("the time for this call is up")
+    return left_s if step_s is None else min(step_s, left_s)

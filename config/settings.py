@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from typing import Literal, get_args
+from urllib.parse import SplitResult, urlsplit
 
-from environs import Env, EnvError
-from environs.fields import TimeDelta
-from marshmallow import ValidationError, validate
-
+from .durations import parse_duration
+from .embedded import with_password
+from .environment import near_misses
 from .errors import SettingsError
+from .redis_url import RedisAddress, parse_redis_url
 from .secret import Secret
 
 Confirm = Literal["echo", "match", "status"]
 
+VARIABLES = (
+    "CHARTMOGUL_API_KEY",
+    "CHARTMOGUL_API_URL",
+    "COURIER_ACCOUNT",
+    "COURIER_ACCOUNTS",
+    "COURIER_ALLOW_HTTP",
+    "COURIER_BULK_SHARE",
+    "COURIER_CONCURRENCY",
+    "COURIER_CONFIRM",
+    "COURIER_ENQUEUE_TIMEOUT",
+    "COURIER_FLOWER_BASIC_AUTH",
+    "COURIER_GIVE_UP_AFTER",
+    "COURIER_KEEP_DELIVERED",
+    "COURIER_MAX_ATTRIBUTES",
+    "COURIER_MAX_PARALLEL",
+    "COURIER_MAX_REQUEST_BYTES",
+    "COURIER_PROBE_DELAYS",
+    "COURIER_RATE_LIMIT",
+    "COURIER_REDIS_URL",
+    "COURIER_RETENTION",
+    "COURIER_STRICT_TYPES",
+    "COURIER_TIMEOUT",
+    "COURIER_UNCONFIRMED_DELAYS",
+    "COURIER_UNMATCHED_DELAYS",
+    "COURIER_WITH_ASSOCIATED_EMAILS",
+)
+"""All that is read, but the API keys of further accounts, and of files (`…_FILE`)."""
+
 _ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _API_KEY = re.compile(r"[!-9;-~]+")  # printable ASCII; HTTP Basic allows no colon in a user name
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +73,18 @@ class Settings:
     """Requests a second that an account may spend here (ChartMogul allows 40 for everything)."""
     max_parallel: int
     """Requests of an account in flight at once (ChartMogul allows 20)."""
+    max_attributes: int
+    """Attributes in one request; more of one email's go in several."""
+    max_request_bytes: int
+    """Bytes of one request's body."""
     timeout_s: float
     """Seconds that one request may take from its claim to the last byte."""
     enqueue_timeout_s: float
     """Seconds after which `add_attributes` gives up on a Redis that does not answer."""
     retention_s: int
     """Seconds that outcomes and delivered versions are kept."""
+    outcome_retention_s: int
+    """Seconds that outcomes which ended well are kept; not longer than `retention_s`."""
     confirm: Confirm
     """What shows that a value was delivered."""
     with_associated_emails: bool
@@ -84,107 +120,138 @@ class Settings:
             names = " or ".join(reversed(_key_variables(account, self.default_account)))
             raise SettingsError(f"no API key for the account {account!r}: set {names}") from None
 
-    def redis_is_silent(self, error: Exception) -> str:
-        """What to tell when Redis does not answer, and what to do."""
-        return (
-            f"Redis at {self.redis_address} does not answer "
-            f"({type(error).__name__}); check COURIER_REDIS_URL"
-        )
+    @cached_property
+    def redis(self) -> RedisAddress:
+        """Where Redis answers, taken apart."""
+        return parse_redis_url(self.redis_url.reveal())
 
     @property
     def redis_address(self) -> str:
-        """The Redis URL without its password, for people."""
-        parts = urlsplit(self.redis_url.reveal())
-        netloc = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+        """The Redis URL without user and password, for people."""
+        return self.redis.shown()
 
 
-def load_settings() -> Settings:
+def load_settings(*, strict: bool = True) -> Settings:
     """Read the settings from the process's environment. A variable that is empty counts as unset.
+
+    Args:
+        strict: whether a variable whose name is nearly one of ours is an error, as it is to the
+            worker and the command line. An application is only warned, in its log.
 
     Raises:
         SettingsError: a variable's value is not valid. The text names the variable and does not
             show its value, which may be secret.
     """
-    env = Env()
-    try:
-        default_account, accounts = _accounts()
-        max_parallel = _read(env.int, "COURIER_MAX_PARALLEL", 20, validate=validate.Range(1, 1000))
-        return Settings(
-            redis_url=_redis_url(),
-            api_url=_api_url(allow_http=_read(env.bool, "COURIER_ALLOW_HTTP", False)),
-            accounts=accounts,
-            default_account=default_account,
-            rate_limit=_read(
-                env.float, "COURIER_RATE_LIMIT", 39.2, validate=validate.Range(0.01, 10_000)
-            ),
-            max_parallel=max_parallel,
-            timeout_s=_seconds(env, "COURIER_TIMEOUT", 10, at_least=0.1),
-            enqueue_timeout_s=_seconds(env, "COURIER_ENQUEUE_TIMEOUT", 2, at_least=0.1),
-            retention_s=int(_seconds(env, "COURIER_RETENTION", 30 * 86_400, at_least=60)),
-            confirm=_read(
-                env.str, "COURIER_CONFIRM", "echo", validate=validate.OneOf(get_args(Confirm))
-            ),
-            with_associated_emails=_read(env.bool, "COURIER_WITH_ASSOCIATED_EMAILS", False),
-            unmatched_delays_s=_delays(
-                env, "COURIER_UNMATCHED_DELAYS", (300, 3_600, 21_600, 86_400)
-            ),
-            unconfirmed_delays_s=_delays(env, "COURIER_UNCONFIRMED_DELAYS", (60,)),
-            probe_delays_s=_delays(env, "COURIER_PROBE_DELAYS", (60, 120, 240, 480, 900)),
-            give_up_after_s=_seconds(env, "COURIER_GIVE_UP_AFTER", 86_400, at_least=1),
-            bulk_share=_read(
-                env.float, "COURIER_BULK_SHARE", 0.1, validate=validate.Range(0.01, 0.9)
-            ),
-            strict_types=_read(env.bool, "COURIER_STRICT_TYPES", False),
-            # Enough for all the requests that the accounts allow, and four to accept jobs.
-            concurrency=_read(
-                env.int,
-                "COURIER_CONCURRENCY",
-                min(max_parallel * len(accounts) + 4, 200),
-                validate=validate.Range(2, 1000),
-            ),
-            flower_basic_auth=_flower_basic_auth(),
-            api_keys=_api_keys(accounts, default_account),
-        )
-    except EnvError as error:
-        # environs: Environment variable "NAME" invalid: ['reason']
-        found = re.fullmatch(r'Environment variable "(\w+)" invalid: (.*)', str(error))
-        text = f"{found[1]}: {found[2].strip('[]')}" if found else str(error)
-        raise SettingsError(text) from None
+    default_account, accounts = _accounts()
+    _look_for_slips(accounts, default_account, strict=strict)
+    max_parallel = _whole("COURIER_MAX_PARALLEL", 20, 1, 1000)
+    retention_s = int(_seconds("COURIER_RETENTION", 30 * 86_400, at_least=60))
+    kept_s = int(_seconds("COURIER_KEEP_DELIVERED", retention_s, at_least=60))
+    if kept_s > retention_s:
+        raise SettingsError("COURIER_KEEP_DELIVERED: must not be longer than COURIER_RETENTION")
+    # Enough for all the requests that the accounts allow, for stints of delivery that wait for
+    # their time, and for jobs that are being accepted.
+    threads = min((max_parallel + 10) * len(accounts), 200)
+    return Settings(
+        redis_url=_redis_address().url(),
+        api_url=_api_url(allow_http=_yes("COURIER_ALLOW_HTTP")),
+        accounts=accounts,
+        default_account=default_account,
+        rate_limit=_number("COURIER_RATE_LIMIT", 39.2, 0.01, 10_000),
+        max_parallel=max_parallel,
+        max_attributes=_whole("COURIER_MAX_ATTRIBUTES", 250, 1, 10_000),
+        max_request_bytes=_whole("COURIER_MAX_REQUEST_BYTES", 65_536, 1_024, 16_777_216),
+        timeout_s=_seconds("COURIER_TIMEOUT", 10, at_least=0.1),
+        enqueue_timeout_s=_seconds("COURIER_ENQUEUE_TIMEOUT", 2, at_least=0.1),
+        retention_s=retention_s,
+        outcome_retention_s=kept_s,
+        confirm=_confirm(),
+        with_associated_emails=_yes("COURIER_WITH_ASSOCIATED_EMAILS"),
+        unmatched_delays_s=_delays("COURIER_UNMATCHED_DELAYS", (300, 3_600, 21_600, 86_400)),
+        unconfirmed_delays_s=_delays("COURIER_UNCONFIRMED_DELAYS", (60,)),
+        probe_delays_s=_delays("COURIER_PROBE_DELAYS", (60, 120, 240, 480, 900)),
+        give_up_after_s=_seconds("COURIER_GIVE_UP_AFTER", 86_400, at_least=1),
+        bulk_share=_number("COURIER_BULK_SHARE", 0.1, 0.01, 0.9),
+        strict_types=_yes("COURIER_STRICT_TYPES"),
+        concurrency=_whole("COURIER_CONCURRENCY", threads, 2, 1000),
+        flower_basic_auth=_flower_basic_auth(),
+        api_keys=_api_keys(accounts, default_account),
+    )
 
 
-def _read(method: Callable[..., Any], name: str, default: T, **options: Any) -> T:
-    if not os.environ.get(name):
+def _look_for_slips(accounts: tuple[str, ...], default_account: str, *, strict: bool) -> None:
+    keys = [name for account in accounts for name in _key_variables(account, default_account)]
+    known = [*VARIABLES, *keys, *(f"{name}_FILE" for name in [*keys, "CHARTMOGUL_API_KEY"])]
+    slips = near_misses(os.environ, known)
+    if not slips:
+        return
+    text = "; ".join(
+        f"{name} is no setting: did you mean {right}?" for name, right in slips.items()
+    )
+    if strict:
+        raise SettingsError(f"{text} Rename or unset it")
+    log.warning("%s", text)
+
+
+def _text(name: str, default: str) -> str:
+    return os.environ.get(name) or default
+
+
+def _whole(name: str, default: int, least: int, most: int) -> int:
+    text = os.environ.get(name, "").strip()
+    if not text:
         return default
-    value: T = method(name, **options)
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not least <= int(text) <= most:
+        raise SettingsError(f"{name}: must be a whole number from {least:,} to {most:,}")
+    return int(text)
+
+
+def _number(name: str, default: float, least: float, most: float) -> float:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:  # as NaN is not
+        raise SettingsError(f"{name}: must be a number from {least:g} to {most:,g}")
     return value
 
 
-def _seconds(env: Env, name: str, default: float, *, at_least: float) -> float:
-    if not os.environ.get(name):
-        return default
-    return _duration(env.str(name), name, at_least)
+def _yes(name: str) -> bool:
+    text = os.environ.get(name, "").strip().lower()
+    if text in ("true", "yes", "on", "1", "t", "y"):
+        return True
+    if text in ("", "false", "no", "off", "0", "f", "n"):
+        return False
+    raise SettingsError(f"{name}: must be true or false")
 
 
-def _delays(env: Env, name: str, default: tuple[float, ...]) -> tuple[float, ...]:
-    if not os.environ.get(name):
-        return default
-    parts: list[str] = env.list(name)
-    return tuple(_duration(part, name, 0) for part in parts)
+def _confirm() -> Confirm:
+    text = _text("COURIER_CONFIRM", "echo")
+    for confirm in get_args(Confirm):
+        if text == confirm:
+            found: Confirm = confirm
+            return found
+    raise SettingsError(f"COURIER_CONFIRM: must be one of {', '.join(get_args(Confirm))}")
+
+
+def _seconds(name: str, default: float, *, at_least: float) -> float:
+    text = os.environ.get(name)
+    return _duration(text, name, at_least) if text else default
+
+
+def _delays(name: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    text = os.environ.get(name)
+    return tuple(_duration(part, name, 0) for part in text.split(",")) if text else default
 
 
 def _duration(text: str, name: str, at_least: float) -> float:
-    """`90`, `1.5`, `30s`, `5m`, `1h30m`, `30d` → seconds."""
     try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            delta: timedelta = TimeDelta().deserialize(text)
-        except (ValidationError, OverflowError):
-            raise SettingsError(
-                f"{name}: not a duration; write seconds (2.5) or 500ms, 30s, 5m, 1h30m, 30d"
-            ) from None
-        seconds = delta.total_seconds()
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
     if not at_least <= seconds < 3.2e9:  # a century; also refuses NaN and infinity
         raise SettingsError(f"{name}: must be at least {at_least:g} seconds and finite")
     return seconds
@@ -254,16 +321,6 @@ def _flower_basic_auth() -> Secret | None:
     return Secret(text)
 
 
-def _redis_url() -> Secret:
-    url = os.environ.get("COURIER_REDIS_URL") or "redis://localhost:6379/0"
-    parts = _split(url, "COURIER_REDIS_URL")
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise SettingsError(
-            "COURIER_REDIS_URL: must look like redis://[:password@]host:6379/0 (rediss:// for TLS)"
-        )
-    return Secret(url)
-
-
 def _api_url(*, allow_http: bool) -> str:
     url = os.environ.get("CHARTMOGUL_API_URL") or "https://api.chartmogul.com/v1"
     parts = _split(url, "CHARTMOGUL_API_URL")
@@ -282,10 +339,18 @@ def _api_url(*, allow_http: bool) -> str:
 def _split(url: str, name: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # a property that raises when the port is no number
+        port = parts.port  # a property that raises when the port is no number
     except ValueError:
-        raise SettingsError(f"{name}: not a URL") from None
+        raise SettingsError(f"{name}: not a URL: its host or port cannot be read") from None
+    # What urlsplit drops or passes, the HTTP library does not.
+    if port == 0 or re.search(r"[\s\x00-\x20\\]", url):
+        raise SettingsError(f"{name}: not a URL: it holds a blank, a '\\' or the port 0")
     return parts
+
+
+def _redis_address() -> RedisAddress:
+    text = _text("COURIER_REDIS_URL", "redis://localhost:6379/0")
+    return with_password(parse_redis_url(text))
 
 
 def is_loopback(host: str) -> bool:

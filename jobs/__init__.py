@@ -1,7 +1,14 @@
 """What both sides share: the job, its schema and wire format, and its outcome."""
 
 from .attributes import Attribute, AttributeType
-from .errors import CourierError, InvalidJob, NotDelivered, NotEnqueued, NotReachable
+from .errors import (
+    CourierError,
+    IdempotencyConflict,
+    InvalidJob,
+    NotDelivered,
+    NotEnqueued,
+    NotReachable,
+)
 from .job import AttributeJob
 from .outcome import Customer, Outcome
 
@@ -11,6 +18,7 @@ __all__ = [
     "AttributeType",
     "CourierError",
     "Customer",
+    "IdempotencyConflict",
     "InvalidJob",
     "NotDelivered",
     "NotEnqueued",

@@ -26,8 +26,12 @@ def new_job_id() -> str:
         _last_tick = tick = max(tick, _last_tick + 1)
     milliseconds, fraction = divmod(tick, 4096)
     tail = 0b10 << 62 | secrets.randbits(62)
-    text = f"{milliseconds:012x}7{fraction:03x}{tail:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return format_uuid(f"{milliseconds:012x}7{fraction:03x}{tail:016x}")
+
+
+def format_uuid(hex32: str) -> str:
+    """The canonical text of a UUID, with dashes, of its 32 hexadecimal digits."""
+    return f"{hex32[:8]}-{hex32[8:12]}-{hex32[12:16]}-{hex32[16:20]}-{hex32[20:]}"
 
 
 def is_job_id(text: object) -> bool:

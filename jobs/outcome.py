@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from .job import redacted_email
+from .emails import redacted_email
 
 Status = Literal[
     "pending",
@@ -21,10 +21,8 @@ Status = Literal[
 ]
 STATUSES: tuple[Status, ...] = get_args(Status)
 REPLAYABLE: tuple[Status, ...] = ("failed", "unmatched", "unconfirmed", "refused")
-"""Ends after which a job's values are kept, so that it can be sent again."""
+"""Outcomes after which a job's values are kept, so that it can be sent again."""
 SUCCESSES: frozenset[Status] = frozenset({"delivered", "superseded", "unchanged"})
-
-_PAGE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +64,13 @@ class Outcome:
     """When a pending job is tried again."""
 
     @property
-    def ended(self) -> bool:
-        """Whether the job is at its end."""
+    def settled(self) -> bool:
+        """Whether the job has its final outcome; `courier replay` alone can change it."""
         return self.status != "pending"
 
     @property
     def successful(self) -> bool:
-        """Whether the job ended well: `delivered`, `superseded` or `unchanged`."""
+        """Whether the job was settled well: `delivered`, `superseded` or `unchanged`."""
         return self.status in SUCCESSES
 
     def summary(self) -> str:

@@ -1,35 +1,40 @@
 """What application code imports."""
 
-from ..jobs.attributes import Attribute, AttributeType
+from ..jobs.attributes import Attribute, Attributes, AttributeType, Value
 from ..jobs.errors import (
     CourierError,
     FieldError,
+    IdempotencyConflict,
     InvalidJob,
     NotDelivered,
     NotEnqueued,
     NotReachable,
 )
+from ..jobs.job import Lane
 from ..jobs.outcome import Customer, Outcome
 from .bulk import Batch, Bulk, Item, Rejected
 from .producer import (
     Producer,
-    Receipt,
     add_attributes,
     add_attributes_async,
     add_many,
     default_producer,
 )
+from .receipt import Receipt
 
 __all__ = [
     "Attribute",
     "AttributeType",
+    "Attributes",
     "Batch",
     "Bulk",
     "CourierError",
     "Customer",
     "FieldError",
+    "IdempotencyConflict",
     "InvalidJob",
     "Item",
+    "Lane",
     "NotDelivered",
     "NotEnqueued",
     "NotReachable",
@@ -37,6 +42,7 @@ __all__ = [
     "Producer",
     "Receipt",
     "Rejected",
+    "Value",
     "add_attributes",
     "add_attributes_async",
     "add_many",

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, get_args
 
-from ..jobs.attributes import kind
-from ..jobs.build import Attributes, build_job
+from ..jobs.attributes import Attributes
+from ..jobs.build import build_job, named_fields
 from ..jobs.errors import FieldError, InvalidJob, NotEnqueued
-from ..jobs.job import EPOCH, Lane
-from ..jobs.schema import shown_field
-from ..state.keys import Keys
-from .inbox import Entry, Inbox
+from ..jobs.job import Lane
+from ..jobs.plain import elements, kind
+from ..state.inbox import Entry, Known
+from .intake import Intake, entry_of
 
-Item = tuple[str, Attributes] | Mapping[str, Any]
+Item = tuple[str, Attributes] | Mapping[str, object]
 """A job for `add_many`: email and attributes, or a mapping.
 
 A mapping has the names of `add_attributes`' arguments: `email` and `attributes`, and optionally
@@ -33,8 +31,7 @@ STALLED_AFTER_S = 60.0
 """An inbox that has not shrunk for so long is not waited for any longer."""
 LOOK_AGAIN_S = 0.1
 
-_FIELDS = {"email", "attributes", "source", "occurred_at", "idempotency_key", "job_id"}
-_MICROSECOND = timedelta(microseconds=1)
+_FIELDS = frozenset({"email", "attributes", "source", "occurred_at", "idempotency_key", "job_id"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,50 +75,65 @@ class Bulk:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made:
+class _Ready:
     """An item that makes a job."""
 
+    position: int
     entry: Entry
     own_id: bool
     """Whether the item named its id."""
 
 
 class BulkLoad:
-    """One call of `add_many`."""
+    """One call of `add_many`.
+
+    Raises:
+        ValueError: `batch_size` or `max_waiting` is out of bounds.
+    """
 
     def __init__(
-        self, inbox: Inbox, keys: Keys, *, lane: Lane, only_changed: bool, max_waiting: int
+        self,
+        intake: Intake,
+        *,
+        lane: Lane,
+        only_changed: bool,
+        batch_size: int,
+        max_waiting: int,
+        on_batch: Callable[[Batch], None] | None,
     ) -> None:
-        if lane not in get_args(Lane):
-            raise _wrong("lane", 'must be "live" or "bulk"')
-        if not isinstance(only_changed, bool):
-            raise _wrong("only_changed", "must be true or false")
-        if max_waiting < 0:
+        if type(batch_size) is not int or not 1 <= batch_size <= MAX_BATCH_SIZE:
+            raise ValueError(f"batch_size must be from 1 to {MAX_BATCH_SIZE}")
+        if type(max_waiting) is not int or max_waiting < 0:
             raise ValueError("max_waiting must be at least 0")
-        self._inbox = inbox
-        self._keys = keys
-        self._lane: Lane = lane
+        self._intake = intake
+        self._lane = lane
         self._only_changed = only_changed
+        self._batch_size = batch_size
         self._max_waiting = max_waiting
-        self._latest = EPOCH
+        self._on_batch = on_batch
         self._enqueued = 0
 
-    def run(
-        self, jobs: Iterable[Item], *, on_batch: Callable[[Batch], None] | None, batch_size: int
-    ) -> Bulk:
-        """Hand over all jobs, a batch at a time."""
-        if not 1 <= batch_size <= MAX_BATCH_SIZE:
-            raise ValueError(f"batch_size must be from 1 to {MAX_BATCH_SIZE}")
+    def run(self, items: Iterator[object]) -> Bulk:
+        """Hand over all items, a batch at a time.
+
+        What the caller's own code raises goes through, with a note of how many were enqueued.
+        """
         duplicates = rejected = 0
         rejections: list[Rejected] = []
-        for items in self._batches(jobs, batch_size):
-            batch = self._hand_over(items)
-            self._enqueued += batch.enqueued
-            duplicates += batch.duplicates
-            rejected += len(batch.rejected)
-            rejections += batch.rejected[: MAX_REJECTIONS - len(rejections)]
-            if on_batch is not None:
-                on_batch(batch)
+        try:
+            for each in self._batches(items):
+                batch = self._hand_over(each)
+                self._enqueued += batch.enqueued
+                duplicates += batch.duplicates
+                rejected += len(batch.rejected)
+                rejections += batch.rejected[: MAX_REJECTIONS - len(rejections)]
+                if self._on_batch is not None:
+                    self._on_batch(batch)
+        except NotEnqueued:
+            raise  # its text says it
+        except BaseException as error:
+            error.add_note(f"add_many: {self._enqueued} jobs were enqueued before this")
+            raise
         return Bulk(
             enqueued=self._enqueued,
             duplicates=duplicates,
@@ -129,96 +141,120 @@ class BulkLoad:
             rejections=tuple(rejections),
         )
 
-    def _batches(self, jobs: Iterable[Item], size: int) -> Iterator[list[_Made | Rejected]]:
-        batch: list[_Made | Rejected] = []
+    def _batches(self, items: Iterator[object]) -> Iterator[list[_Ready | Rejected]]:
+        batch: list[_Ready | Rejected] = []
         characters = 0
-        for position, item in enumerate(jobs):
+        for position, item in enumerate(items):
             try:
-                made = self._made(item)
-                characters += len(made.entry.wire)
-                batch.append(made)
+                ready = self._ready(position, item)
+                characters += len(ready.entry.wire)
+                batch.append(ready)
             except InvalidJob as invalid:
                 batch.append(Rejected(position=position, errors=invalid.errors))
-            if len(batch) == size or characters >= MAX_BATCH_CHARACTERS:
+            if len(batch) == self._batch_size or characters >= MAX_BATCH_CHARACTERS:
                 yield batch
                 batch, characters = [], 0
         if batch:
             yield batch
 
-    def _made(self, item: Item) -> _Made:
+    def _ready(self, position: int, item: object) -> _Ready:
         fields = _fields_of(item)
-        job_id = fields.get("job_id")
-        # Never the same time twice, so that the later item of an email is the newer one.
-        self._latest = max(datetime.now(UTC), self._latest + _MICROSECOND)
         job = build_job(
-            fields.get("email"),  # type: ignore[arg-type]  # whatever it is, it is judged
-            fields.get("attributes"),  # type: ignore[arg-type]
+            email=fields.get("email"),
+            attributes=fields.get("attributes"),
             source=fields.get("source"),
             occurred_at=fields.get("occurred_at"),
             idempotency_key=fields.get("idempotency_key"),
             lane=self._lane,
             only_changed=self._only_changed,
-            now=self._latest,
-            job_id=job_id,
+            job_id=fields.get("job_id"),
         )
-        return _Made(entry=Entry.of(job, self._keys), own_id=job_id is not None)
+        own_id = fields.get("job_id") is not None
+        return _Ready(position=position, entry=entry_of(job), own_id=own_id)
 
-    def _hand_over(self, items: list[_Made | Rejected]) -> Batch:
-        made = [each for each in items if isinstance(each, _Made)]
-        known = self._put(made) if made else {}
-        answering = iter([known.get(at, each.entry.job_id) for at, each in enumerate(made)])
-        return Batch(
-            job_ids=tuple(
-                None if isinstance(each, Rejected) else next(answering) for each in items
-            ),
-            # One that is known by an id made here came twice by itself: redis-py lost the answer
-            # and asked again.
-            duplicates=sum(
-                made[at].own_id or job_id != made[at].entry.job_id for at, job_id in known.items()
-            ),
-            rejected=tuple(each for each in items if isinstance(each, Rejected)),
-        )
+    def _hand_over(self, items: list[_Ready | Rejected]) -> Batch:
+        ready = [each for each in items if isinstance(each, _Ready)]
+        known = self._put([each.entry for each in ready]) if ready else {}
+        answers = {each.position: known.get(at) for at, each in enumerate(ready)}
+        job_ids: list[str | None] = []
+        rejected: list[Rejected] = []
+        duplicates = 0
+        for each in items:
+            if isinstance(each, Rejected):
+                rejected.append(each)
+                job_ids.append(None)
+                continue
+            job_id, first = each.entry.job_id, answers[each.position]
+            if first is None:
+                job_ids.append(job_id)
+            elif first.conflict:
+                rejected.append(_conflict(each.position, first))
+                job_ids.append(None)
+            else:
+                # One that is known by an id made here came twice by itself: redis-py lost the
+                # answer and asked again.
+                duplicates += each.own_id or first.job_id != job_id
+                job_ids.append(first.job_id)
+        return Batch(job_ids=tuple(job_ids), duplicates=duplicates, rejected=tuple(rejected))
 
-    def _put(self, made: list[_Made]) -> dict[int, str]:
+    def _put(self, entries: list[Entry]) -> dict[int, Known]:
         unsure = 0
         try:
             self._wait_for_room()
-            unsure = len(made)
-            return self._inbox.put(self._keys, self._lane, [each.entry for each in made])
+            unsure = len(entries)
+            return self._intake.put(self._lane, entries)
         except NotEnqueued as error:
             perhaps = f", and perhaps {unsure} more" if unsure else ""
             text = f"{error}; {self._enqueued} jobs were enqueued before that{perhaps}"
             raise NotEnqueued(text) from error
 
     def _wait_for_room(self) -> None:
-        before = waiting = self._inbox.waiting(self._keys)
-        deadline = time.monotonic() + STALLED_AFTER_S
+        before = waiting = self._intake.waiting()
+        deadline_s = time.monotonic() + STALLED_AFTER_S
         while waiting > self._max_waiting:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline_s:
                 raise NotEnqueued(
                     f"{waiting} jobs are in the inbox, which has not shrunk for "
                     f"{STALLED_AFTER_S:g} s: no worker seems to run"
                 )
             time.sleep(LOOK_AGAIN_S)
-            before, waiting = waiting, self._inbox.waiting(self._keys)
+            before, waiting = waiting, self._intake.waiting()
             if waiting < before:
-                deadline = time.monotonic() + STALLED_AFTER_S
+                deadline_s = time.monotonic() + STALLED_AFTER_S
 
 
-def _fields_of(item: Item) -> Mapping[str, Any]:
-    if isinstance(item, tuple) and len(item) == 2:
-        return {"email": item[0], "attributes": item[1]}
-    if not isinstance(item, Mapping):
-        raise _wrong("", f"must be a pair of email and attributes, or a mapping; not {kind(item)}")
-    if not item.keys() <= _FIELDS:
-        known = ", ".join(sorted(_FIELDS))
-        raise InvalidJob(
-            FieldError(path=shown_field(name), message=f"no such field; an item has {known}")
-            for name in item
-            if name not in _FIELDS
-        )
-    return item
+def iterator_of(jobs: Iterable[Item]) -> Iterator[object]:
+    """An iterator over a caller's items.
+
+    Raises:
+        InvalidJob: it is nothing to iterate over.
+    """
+    try:
+        return iter(jobs)
+    except TypeError:
+        raise InvalidJob.of("jobs", f"must be an iterable of items, not {kind(jobs)}") from None
 
 
-def _wrong(path: str, message: str) -> InvalidJob:
-    return InvalidJob([FieldError(path=path, message=message)])
+def _fields_of(item: object) -> dict[str, object]:
+    """The arguments for a job that an item holds, not judged yet."""
+    errors: list[FieldError] = []
+    try:
+        if issubclass(type(item), Mapping):
+            fields, errors = named_fields(item, _FIELDS, "an item")
+        elif issubclass(type(item), tuple | list) and len(pair := elements(item, most=3)) == 2:
+            fields = dict(zip(("email", "attributes"), pair, strict=True))
+        else:
+            message = f"must be a pair of email and attributes, or a mapping; not {kind(item)}"
+            raise InvalidJob.of("value", message)
+    except InvalidJob as invalid:
+        raise InvalidJob.of("", invalid.errors[0].message) from None
+    if errors:
+        raise InvalidJob(errors)
+    return fields
+
+
+def _conflict(position: int, first: Known) -> Rejected:
+    message = f"belongs to job {first.job_id}, which has other content"
+    return Rejected(
+        position=position, errors=(FieldError(path="idempotency_key", message=message),)
+    )

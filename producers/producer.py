@@ -4,73 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import cached_property, partial, wraps
+from inspect import Signature, signature
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-import redis
-
-from ..config import CourierCelery, Settings, load_settings
-from ..jobs.build import Attributes, build_job
-from ..jobs.errors import FieldError, InvalidJob, NotReachable
-from ..jobs.job import Lane, normalized_email
+from ..config.connections import connect_briefly
+from ..config.redis_errors import RedisError, describe_redis_error
+from ..config.settings import Settings, load_settings
+from ..jobs import rules
+from ..jobs.attributes import Attributes
+from ..jobs.build import build_job
+from ..jobs.errors import IdempotencyConflict, InvalidJob, NotReachable
+from ..jobs.job import Lane
 from ..jobs.outcome import Outcome
+from ..jobs.plain import kind
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
-from .bulk import Batch, Bulk, BulkLoad, Item
-from .inbox import Entry, Inbox
+from .bulk import Batch, Bulk, BulkLoad, Item, iterator_of
+from .intake import Intake, entry_of
+from .receipt import Receipt
+from .wakeup import WakeUp
 
+if TYPE_CHECKING:
+    from ..config.celery import CourierCelery
 
-@dataclass(frozen=True, kw_only=True)
-class Receipt:
-    """The proof that a job is in the courier's hands."""
-
-    job_id: str
-    """As Flower shows it and `AsyncResult` takes it. With an idempotency key seen before: the first
-    job's."""
-    account: str
-    duplicate: bool = False
-    """Whether an earlier job with this idempotency key answers for this one."""
-    _producer: Producer = field(repr=False, compare=False)
-
-    def outcome(self) -> Outcome | None:
-        """What became of the job so far; None when it is known no more, after the retention.
-
-        Raises:
-            NotReachable: Redis does not answer.
-        """
-        return self._producer.outcome(self.job_id, account=self.account)
-
-    def wait(self, timeout: float | None = None, *, poll: float = 0.1) -> Outcome:
-        """Wait until the job is at its end.
-
-        Args:
-            timeout: seconds; None waits as long as it takes, which can be days.
-            poll: seconds between two looks.
-
-        Raises:
-            TimeoutError: it is still pending. It goes on all the same.
-            NotReachable: Redis does not answer.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            outcome = self.outcome()
-            if outcome is not None and outcome.ended:
-                return outcome
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"job {self.job_id} is still pending after {timeout:g} s")
-            time.sleep(poll)
-
-    async def wait_async(self, timeout: float | None = None, *, poll: float = 0.1) -> Outcome:
-        """As `wait`, without blocking the event loop."""
-        async with asyncio.timeout(timeout):
-            while True:
-                outcome = await asyncio.to_thread(self.outcome)
-                if outcome is not None and outcome.ended:
-                    return outcome
-                await asyncio.sleep(poll)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Producer:
@@ -81,7 +43,9 @@ class Producer:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._inbox = Inbox(settings)
+        self._redis = connect_briefly(settings)
+        self._wakeup = WakeUp(settings, self._redis)
+        self._intakes: dict[str, Intake] = {}
 
     def add_attributes(
         self,
@@ -95,47 +59,58 @@ class Producer:
         only_changed: bool = False,
         account: str | None = None,
     ) -> Receipt:
-        """Ask for custom attributes to be added to all customers who have this email.
+        """Queue custom attributes for every customer with this email.
 
         When this returns, the job is in Redis and reaches an outcome, whatever crashes.
 
         Args:
-            email: whose customers.
+            email: whose customers. Sent as given, only trimmed; which spellings are one email says
+                `jobs.emails.normalized_email`: case and Punycode make no difference.
             attributes: key → value (`{"channel": "Facebook", "age": 8}`), key → `Attribute` where
-                the type is not Python's own, or the list of dicts of ChartMogul's reference.
+                the type is not Python's own, or the list of dicts of ChartMogul's reference. A
+                value is str, bool, int, float, Decimal, datetime, date, an Enum of these, or a
+                scalar of NumPy or pandas. A datetime without a zone is taken as UTC.
             source: where the attributes were made, for those without their own; ChartMogul shows
                 it, and "API" without one.
-            occurred_at: when the values became true (now unless given); needs a zone. For each
-                email and key the newest wins, whatever the order of arrival.
-            idempotency_key: a job with a key that was seen within the retention is not a new job.
+            occurred_at: when the values became true; for each email and key the newest wins,
+                whatever the order of arrival. Unless given, it is when Redis gets the job. It
+                needs a zone, unlike a datetime among the values: a guess of an hour would let an
+                older value win.
+            idempotency_key: jobs with the same key are one job, for as long as outcomes are kept.
             lane: "live", or "bulk" for what may wait behind live jobs.
             only_changed: send no value that ChartMogul's answer showed the last time; a job of
                 which nothing is left to send is `unchanged`.
             account: its name, if there are several.
 
+        Returns:
+            The receipt, of the first job if the idempotency key is known with the same content.
+
         Raises:
             InvalidJob: something is not accepted; `errors` lists all that is, with its place.
+            IdempotencyConflict: the idempotency key is known with another email or content.
             NotEnqueued: Redis did not take it within COURIER_ENQUEUE_TIMEOUT. It may have arrived:
                 only with an idempotency key is it safe to ask again.
         """
-        keys = self._keys(account)
+        intake = self._intake(account)
         job = build_job(
-            email,
-            attributes,
+            email=email,
+            attributes=attributes,
             source=source,
             occurred_at=occurred_at,
             idempotency_key=idempotency_key,
             lane=lane,
             only_changed=only_changed,
-            now=datetime.now(UTC),
         )
-        entry = Entry.of(job, keys)
-        answers_for_it = self._inbox.put(keys, job.lane, [entry]).get(0, job.job_id)
+        first = intake.put(job.lane, [entry_of(job)]).get(0)
+        if first is not None and first.conflict:
+            raise IdempotencyConflict(first.job_id)
+        job_id = job.job_id if first is None else first.job_id
         return Receipt(
-            job_id=answers_for_it,
-            account=keys.account,
-            duplicate=answers_for_it != job.job_id,
-            _producer=self,
+            job_id=job_id,
+            account=intake.account,
+            # Known by its own id, which is new, it came twice by itself: its answer was lost.
+            duplicate=job_id != job.job_id,
+            _reading=partial(self.reading, intake.account),
         )
 
     def add_many(
@@ -149,18 +124,18 @@ class Producer:
         batch_size: int = 500,
         max_waiting: int = 50_000,
     ) -> Bulk:
-        """Ask for custom attributes to be added, for many emails: a batch of jobs a round trip.
+        """Queue custom attributes for many emails: a batch of jobs in one round trip.
 
         The jobs are taken from the iterable as they are needed: never more than one batch is in
-        memory. One that is wrong spoils nothing else: it is counted and told of, and left out.
-        What `on_batch` was told of is in Redis and reaches an outcome, whatever crashes.
+        memory. A wrong one spoils nothing else: it is counted, told and left out. What `on_batch`
+        was told of is in Redis and reaches an outcome, whatever crashes.
 
         Args:
             jobs: pairs of email and attributes, or mappings with the names of `add_attributes`'
                 arguments (`email`, `attributes`, `source`, `occurred_at`, `idempotency_key`) and
                 `job_id`, a UUID of your own: asked again with it, it is the same job, which
-                needs no memory of its own, as an idempotency key does. A job that does not say
-                when it occurred does so now, and later than the one before it.
+                needs no memory of its own, as an idempotency key does. Of jobs that do not say
+                when they occurred, the later one is the newer.
             lane: "bulk" waits behind "live" jobs.
             only_changed: as for `add_attributes`, for all of them.
             account: its name, if there are several.
@@ -170,31 +145,37 @@ class Producer:
             max_waiting: while more jobs than this are in the inbox, it waits for workers.
 
         Returns:
-            How many became jobs, how many did not, and why. After a connection was lost, jobs of
-            the batch on its way then may count as duplicates of themselves if they have a
-            `job_id`.
+            How many became jobs, how many did not, and why. An idempotency key that is known with
+            other content is a rejection. After a connection was lost, jobs of the batch on its way
+            then may count as duplicates of themselves if they have a `job_id`.
 
         Raises:
-            InvalidJob: `lane`, `only_changed` or `account` is not accepted. Nothing was sent.
+            InvalidJob: `jobs`, `lane`, `only_changed` or `account` is not accepted; nothing was
+                sent.
+            ValueError: `batch_size` or `max_waiting` is out of bounds; nothing was sent.
             NotEnqueued: Redis did not take a batch within COURIER_ENQUEUE_TIMEOUT, or more than
                 `max_waiting` jobs are in the inbox and for 60 s it has not shrunk. The text says
                 how many were enqueued before that. To ask again for all of them is safe with ids
                 or idempotency keys.
+
+            What `jobs` or `on_batch` raises goes through; a note of the exception says how many
+            jobs were enqueued. The items of a batch that was not full by then were not.
         """
         load = BulkLoad(
-            self._inbox,
-            self._keys(account),
-            lane=lane,
-            only_changed=only_changed,
+            self._intake(account),
+            lane=_judged("lane", rules.lane, lane),
+            only_changed=_judged("only_changed", rules.flag, only_changed),
+            batch_size=batch_size,
             max_waiting=max_waiting,
+            on_batch=on_batch,
         )
-        return load.run(jobs, on_batch=on_batch, batch_size=batch_size)
+        return load.run(iterator_of(jobs))
 
     def outcome(self, job_id: str, *, account: str | None = None) -> Outcome | None:
         """What became of a job so far; None when nothing is known of it.
 
         Raises:
-            NotReachable: Redis does not answer.
+            NotReachable: Redis does not answer, or answers with an error.
         """
         with self.reading(account) as outcomes:
             return outcomes.get(job_id)
@@ -205,42 +186,67 @@ class Producer:
         """The email's jobs, newest first, at most 100.
 
         Raises:
-            NotReachable: Redis does not answer.
+            NotReachable: Redis does not answer, or answers with an error.
         """
         with self.reading(account) as outcomes:
-            return outcomes.of_email(normalized_email(email), limit=limit)
+            return outcomes.of_email(email, limit=limit)
 
     @contextmanager
     def reading(self, account: str | None = None) -> Iterator[Outcomes]:
         """All that can be asked about an account's outcomes.
 
         Raises:
-            NotReachable: Redis does not answer, within the block.
+            NotReachable: Redis does not answer, or answers with an error, within the block.
         """
         try:
-            yield Outcomes(self._inbox.redis, self._keys(account))
-        except redis.RedisError as error:
-            raise NotReachable(self.settings.redis_is_silent(error)) from error
+            yield Outcomes(self._redis, Keys(self._account(account)))
+        except RedisError as error:
+            raise NotReachable(describe_redis_error(self.settings, error)) from error
 
-    @property
+    @cached_property
     def celery(self) -> CourierCelery:
         """The Celery application, for `AsyncResult(job_id, app=…)` and what is built on it.
 
         It is the courier's own: the application's may have another broker and other results.
         """
-        return self._inbox.celery
+        # Only who asks for it pays for importing Celery.
+        from ..config.celery import make_celery
+
+        return make_celery(self.settings)
 
     def close(self) -> None:
         """Close the connections. The producer opens new ones when it is used again."""
-        self._inbox.close()
+        self._redis.close()
+        celery = self.__dict__.pop("celery", None)
+        if celery is not None:
+            celery.close()
 
-    def _keys(self, account: str | None) -> Keys:
-        account = account or self.settings.default_account
-        if account not in self.settings.accounts:
+    def _intake(self, account: str | None) -> Intake:
+        name = self._account(account)
+        found = self._intakes.get(name)
+        if found is None:
+            found = Intake(self.settings, self._redis, self._wakeup, name)
+            self._intakes[name] = found
+        return found
+
+    def _account(self, account: str | None) -> str:
+        if account is None:
+            return self.settings.default_account
+        if type(account) is not str or account not in self.settings.accounts:
             known = ", ".join(self.settings.accounts)
-            message = f"not an account that COURIER_ACCOUNT or COURIER_ACCOUNTS names ({known})"
-            raise InvalidJob([FieldError(path="account", message=message)])
-        return Keys(account)
+            raise InvalidJob.of(
+                "account",
+                f"not an account that COURIER_ACCOUNT or COURIER_ACCOUNTS names ({known}); "
+                f"this is {kind(account)}",
+            )
+        return account
+
+
+def _judged(path: str, rule: Callable[[object], T], value: object) -> T:
+    try:
+        return rule(value)
+    except InvalidJob as invalid:
+        raise InvalidJob.of(path, invalid.errors[0].message) from None
 
 
 _lock = threading.Lock()
@@ -256,76 +262,65 @@ def default_producer() -> Producer:
     global _default
     with _lock:
         if _default is None:
-            _default = Producer(load_settings())
+            _default = Producer(load_settings(strict=False))
         return _default
 
 
-def add_attributes(
-    email: str,
-    attributes: Attributes,
-    *,
-    source: str | None = None,
-    occurred_at: datetime | None = None,
-    idempotency_key: str | None = None,
-    lane: Lane = "live",
-    only_changed: bool = False,
-    account: str | None = None,
-) -> Receipt:
+def _shared(
+    method: Callable[Concatenate[Producer, P], T],
+) -> Callable[[Callable[[], None]], Callable[P, T]]:
+    """Makes of a named, empty function one that calls the method of the default producer.
+
+    It has the method's parameters and documentation, which so stand once.
+    """
+
+    def decorate(named: Callable[[], None]) -> Callable[P, T]:
+        @wraps(method)
+        def function(*args: P.args, **options: P.kwargs) -> T:
+            return method(default_producer(), *args, **options)
+
+        whole = signature(method)
+        parameters = list(whole.parameters.values())[1:]  # without `self`
+        _describe(function, named, whole.replace(parameters=parameters), method.__doc__)
+        return function
+
+    return decorate
+
+
+def _in_a_thread(
+    blocking: Callable[P, T],
+) -> Callable[[Callable[[], None]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Makes of a named, empty function one that calls another without blocking the event loop."""
+
+    def decorate(named: Callable[[], None]) -> Callable[P, Coroutine[Any, Any, T]]:
+        @wraps(blocking)
+        async def function(*args: P.args, **options: P.kwargs) -> T:
+            return await asyncio.to_thread(blocking, *args, **options)
+
+        doc = f"{named.__doc__}\n\n{blocking.__doc__}"
+        _describe(function, named, signature(blocking), doc)
+        return function
+
+    return decorate
+
+
+def _describe(function: Any, named: Any, parameters: Signature, doc: str | None) -> None:
+    """What `help()`, editors and tracebacks show of a function that stands for another."""
+    function.__name__ = function.__qualname__ = named.__name__
+    function.__signature__ = parameters
+    function.__doc__ = doc
+
+
+@_shared(Producer.add_attributes)
+def add_attributes() -> None:
     """`Producer.add_attributes` of the default producer."""
-    return default_producer().add_attributes(
-        email,
-        attributes,
-        source=source,
-        occurred_at=occurred_at,
-        idempotency_key=idempotency_key,
-        lane=lane,
-        only_changed=only_changed,
-        account=account,
-    )
 
 
-def add_many(
-    jobs: Iterable[Item],
-    *,
-    lane: Lane = "bulk",
-    only_changed: bool = False,
-    account: str | None = None,
-    on_batch: Callable[[Batch], None] | None = None,
-    batch_size: int = 500,
-    max_waiting: int = 50_000,
-) -> Bulk:
+@_shared(Producer.add_many)
+def add_many() -> None:
     """`Producer.add_many` of the default producer."""
-    return default_producer().add_many(
-        jobs,
-        lane=lane,
-        only_changed=only_changed,
-        account=account,
-        on_batch=on_batch,
-        batch_size=batch_size,
-        max_waiting=max_waiting,
-    )
 
 
-async def add_attributes_async(
-    email: str,
-    attributes: Attributes,
-    *,
-    source: str | None = None,
-    occurred_at: datetime | None = None,
-    idempotency_key: str | None = None,
-    lane: Lane = "live",
-    only_changed: bool = False,
-    account: str | None = None,
-) -> Receipt:
+@_in_a_thread(add_attributes)
+def add_attributes_async() -> None:
     """`add_attributes`, without blocking the event loop."""
-    return await asyncio.to_thread(
-        add_attributes,
-        email,
-        attributes,
-        source=source,
-        occurred_at=occurred_at,
-        idempotency_key=idempotency_key,
-        lane=lane,
-        only_changed=only_changed,
-        account=account,
-    )

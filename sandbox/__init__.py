@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .embedded import EmbeddedRedis
 from .errors import (
     EmbeddedRedisError,
@@ -12,8 +14,10 @@ from .errors import (
 from .faults import Fault
 from .leash import LeashedProcess
 from .process import SandboxProcess
-from .server import serve
 from .settings import DEFAULT_API_KEY, SandboxConfig
+
+if TYPE_CHECKING:
+    from .server import serve
 
 __all__ = [
     "DEFAULT_API_KEY",
@@ -28,3 +32,12 @@ __all__ = [
     "SandboxProcessError",
     "serve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The stand-in's server needs Tornado, which the rest does not.
+    if name == "serve":
+        from .server import serve
+
+        return serve
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

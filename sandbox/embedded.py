@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+from urllib.parse import quote
 
 import redis
 
@@ -30,25 +32,39 @@ class EmbeddedRedis:
 
     It runs as the courier's design demands of any Redis: append-only file on (synced every
     second), `noeviction`, no snapshots. All that it writes, its log `redis.log` included, is in
-    `data_dir`. A directory serves one server at a time.
+    `data_dir`, which only its owner can open. A directory serves one server at a time.
+
+    It asks for a password: other users of this machine reach its port, too. The password is not
+    among the arguments of a process, which everybody can see.
 
     Args:
         data_dir: Directory of the data; made if it is missing.
         port: Port on 127.0.0.1; None chooses a free one, which then stays the same.
+        password: None makes one, which is kept in `data_dir` and stays the same.
     """
 
-    def __init__(self, data_dir: Path, port: int | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, port: int | None = None, password: str | None = None
+    ) -> None:
         self.data_dir = data_dir.resolve()
         self._fixed_port = port
         self._port = port
+        self._password = password
         self._process: LeashedProcess | None = None
 
     @property
     def url(self) -> str:
-        """The server's URL. Raises `EmbeddedRedisError` before a port is chosen."""
+        """The server's URL with its password. Raises `EmbeddedRedisError` before a start."""
         if self._port is None:
             raise EmbeddedRedisError("The embedded server has no port yet: call start() first.")
-        return f"redis://127.0.0.1:{self._port}/0"
+        return f"redis://:{quote(self.password, safe='')}@127.0.0.1:{self._port}/0"
+
+    @property
+    def password(self) -> str:
+        """What the server asks for. Raises `EmbeddedRedisError` before a start."""
+        if self._password is None:
+            raise EmbeddedRedisError("The embedded server has no password yet: call start() first.")
+        return self._password
 
     @property
     def pid(self) -> int:
@@ -67,7 +83,10 @@ class EmbeddedRedis:
         if self._process is not None and self._process.running:
             raise EmbeddedRedisError(f"The embedded server already runs (pid {self._process.pid}).")
         binary = find_server_binary()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.data_dir.chmod(0o700)
+        if self._password is None:
+            self._password = self._kept_password()
         attempts = _PORT_ATTEMPTS if self._port is None else 1
         for attempt in range(attempts):
             port = self._port or _free_port()
@@ -114,19 +133,36 @@ class EmbeddedRedis:
             raise EmbeddedRedisError("The embedded server does not run: call start() first.")
         return self._process
 
+    def _kept_password(self) -> str:
+        path = self.data_dir / "password"
+        with open(path, "a+", opener=_owners_alone) as file:
+            file.seek(0)
+            password = file.read().strip()
+            if not password:
+                password = secrets.token_urlsafe(24)
+                file.write(password)
+        return password
+
     def _launch(self, binary: Path, port: int) -> None:
+        config_path = self.data_dir / "redis.conf"
+        with open(config_path, "w", opener=_owners_alone) as config:
+            config.write(f"requirepass {_in_config(self._password or '')}\n")
         log_path = self.data_dir / "redis.log"
         # The server inherits the lock's descriptor, so the directory is taken for exactly as long
         # as the server lives, also when this process is gone before it.
-        with (self.data_dir / "lock").open("wb") as lock, log_path.open("ab") as log:
+        with (
+            open(self.data_dir / "lock", "wb", opener=_owners_alone) as lock,
+            open(log_path, "ab", opener=_owners_alone) as log,
+        ):
             self._take(lock)
             log_start = log.seek(0, os.SEEK_END)
             self._process = LeashedProcess(
-                [str(binary), *self._options(port)],
+                [str(binary), str(config_path), *self._options(port)],
                 cwd=self.data_dir,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=(lock.fileno(),),
+                umask=0o077,
             )
         try:
             self._wait_until_ready(port)
@@ -174,7 +210,9 @@ class EmbeddedRedis:
 
     def _wait_until_ready(self, port: int) -> None:
         process = self._running()
-        client = redis.Redis(host="127.0.0.1", port=port, socket_timeout=1.0)
+        client = redis.Redis(
+            host="127.0.0.1", port=port, password=self._password, socket_timeout=1.0
+        )
         deadline = time.monotonic() + _START_TIMEOUT_S
         try:
             while time.monotonic() < deadline:
@@ -196,6 +234,18 @@ class EmbeddedRedis:
 
 class _AddressInUseError(EmbeddedRedisError):
     """The port was taken."""
+
+
+def _owners_alone(path: str, flags: int) -> int:
+    """Opens a file that nobody but its owner can open, whatever the umask."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+def _in_config(text: str) -> str:
+    """A text as a value in the server's configuration file, whatever characters it has."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode()) + '"'
 
 
 def find_server_binary() -> Path:

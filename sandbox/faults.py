@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from .checks import check, is_number, is_whole
 from .errors import SandboxConfigError
+from .requestlog import Exchange
 
 Kind = Literal[
     "status",
@@ -19,12 +21,13 @@ Kind = Literal[
     "slow_body",
     "slow_headers",
     "malformed",
+    "hang_up",
     "redirect",
     "revoked",
     "expired",
     "forbidden",
 ]
-Endpoint = Literal["any", "attributes", "ping"]
+Endpoint = Literal["any", "attributes", "ping", "search", "customer"]
 Body = Literal["json", "html", "empty", "huge"]
 
 # Faults of the account are answered at the door, before any limit counts the request.
@@ -39,12 +42,15 @@ class Fault:
     kind: `status` answers `status` with `body`; `drop_before` and `drop_after` close the connection
         without an answer, before or after the values were applied; `latency` waits, then answers
         properly; `slow_body` and `slow_headers` apply and then drip the answer byte by byte;
-        `malformed` applies and answers 200 with broken JSON; `redirect` answers 302; `revoked`
-        (401), `expired` (402) and `forbidden` (403) are the account's and count for no limit.
+        `malformed` applies and answers 200 with broken JSON; `hang_up` answers properly and closes
+        the connection without a word; `redirect` answers 302; `revoked` (401), `expired` (402) and
+        `forbidden` (403) are the account's and count for no limit.
     probability: Chance for each request that the rule meets, drawn from the sandbox's seed.
     count: Strikes at most so many times; None is for ever.
     after: Lets so many of the requests that it meets pass first.
-    email, account, endpoint: Only requests for this email, of this account, to this endpoint.
+    email: Only requests for this email, or for emails of a pattern such as `*@bad.example`.
+    key: Only requests with an attribute of this key, or of a pattern of keys.
+    account, endpoint: Only requests of this account, to this endpoint.
     seconds: How long to wait before acting; for the slow kinds, over how long to drip.
     status, body: For `status`. `html` is a proxy's page, `huge` JSON of `body_bytes` bytes.
     content: For `status`: the body word for word, instead of `body`.
@@ -57,6 +63,7 @@ class Fault:
     count: int | None = None
     after: int = 0
     email: str | None = None
+    key: str | None = None
     account: str | None = None
     endpoint: Endpoint = "any"
     seconds: float = 0.0
@@ -74,6 +81,7 @@ class Fault:
             "count": self.count is None or is_whole(self.count),
             "after": is_whole(self.after),
             "email": isinstance(self.email, str | None),
+            "key": isinstance(self.key, str | None),
             "account": isinstance(self.account, str | None),
             "endpoint": self.endpoint in get_args(Endpoint),
             "seconds": is_number(self.seconds),
@@ -97,12 +105,22 @@ class Fault:
             raise SandboxConfigError(f"fault: unknown {', '.join(sorted(unknown))}")
         return cls(**values)
 
-    def meets(self, account: str, email: str | None, endpoint: str) -> bool:
+    def meets(self, exchange: Exchange, endpoint: str) -> bool:
         return (
-            (self.email is None or self.email == email)
-            and (self.account is None or self.account == account)
+            (self.email is None or _fits(exchange.email, self.email))
+            and (self.key is None or any(_fits(key, self.key) for key in _keys(exchange.custom)))
+            and (self.account is None or self.account == exchange.account)
             and self.endpoint in ("any", endpoint)
         )
+
+
+def _fits(text: object, pattern: str) -> bool:
+    return isinstance(text, str) and (text == pattern or fnmatchcase(text, pattern))
+
+
+def _keys(custom: object) -> list[object]:
+    found = custom if isinstance(custom, list) else []
+    return [attribute.get("key") for attribute in found if isinstance(attribute, dict)]
 
 
 class FaultPlan:
@@ -118,11 +136,11 @@ class FaultPlan:
             for place, fault in enumerate(faults)
         ]
 
-    def draw(self, account: str, email: str | None, endpoint: str) -> Fault | None:
+    def draw(self, exchange: Exchange, endpoint: str) -> Fault | None:
         """The first rule that strikes this request, if any."""
         struck: Fault | None = None
         for rule in self._rules:
-            if rule.fault.meets(account, email, endpoint) and rule.draw() and struck is None:
+            if rule.fault.meets(exchange, endpoint) and rule.draw() and struck is None:
                 struck = rule.fault
                 rule.strikes += 1
         return struck

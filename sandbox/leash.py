@@ -36,6 +36,7 @@ class LeashedProcess:
         stdout: int | IO[bytes] | None = None,
         stderr: int | IO[bytes] | None = None,
         pass_fds: Sequence[int] = (),
+        umask: int = -1,
     ) -> None:
         """Start `argv`; the other arguments are those of `subprocess.Popen`.
 
@@ -51,6 +52,7 @@ class LeashedProcess:
             stdout=stdout,
             stderr=stderr,
             pass_fds=pass_fds,
+            umask=umask,
             start_new_session=True,
         )
         self._leash: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603

@@ -27,6 +27,7 @@ class SandboxConfig:
     retry_after, retry_after_s: Whether a 429 or 503 has `Retry-After`, in which form, how long.
     latency_s, latency_sigma: Seconds that a request takes: the median, and the spread of a
         lognormal distribution around it (0: always the median).
+    max_attributes, max_bytes: A request with more is answered 413, as by a proxy.
     unmatched: What an unknown email gets: 404, or 200 with empty entries. It is not known.
     customers: The emails that have a customer; one named twice has two. `ada@example.com` is the
         customer of the reference's example.
@@ -47,6 +48,8 @@ class SandboxConfig:
     retry_after_s: int = 1
     latency_s: float = 0.0
     latency_sigma: float = 0.0
+    max_attributes: int | None = None
+    max_bytes: int | None = None
     unmatched: Literal["404", "empty"] = "404"
     customers: tuple[str, ...] = (REFERENCE_EMAIL, "two@example.com", "two@example.com")
     quiet_emails: tuple[str, ...] = ("quiet@example.com",)
@@ -68,6 +71,8 @@ class SandboxConfig:
             "retry_after_s": is_whole(self.retry_after_s),
             "latency_s": is_number(self.latency_s),
             "latency_sigma": is_number(self.latency_sigma),
+            "max_attributes": self.max_attributes is None or is_whole(self.max_attributes),
+            "max_bytes": self.max_bytes is None or is_whole(self.max_bytes),
             "unmatched": self.unmatched in ("404", "empty"),
             "customers": is_tuple_of(str, self.customers),
             "quiet_emails": is_tuple_of(str, self.quiet_emails),

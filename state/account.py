@@ -1,32 +1,22 @@
-"""How an account fares: its pace, its server, its key. State beside its mailboxes."""
+"""An account as a whole: how it stands, what holds it back, and what it needs next."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 import redis
 
 from ..jobs.job import time_of
-from ..jobs.outcome import STATUSES, Status
+from ..jobs.outcome import REPLAYABLE, STATUSES, Status
 from .keys import Keys
-from .mailboxes import Departure, pairs
-from .scripts import Call, transition
+from .scripts import Script
 
-if TYPE_CHECKING:
-    from ..worker.chartmogul import Departing
-    from ..worker.verdicts import Verdict
-
-CIRCUIT_OPENS_AT = 10
-"""Failures of the server in a row, over all emails, that open the circuit."""
-
-LATE_S = 0.005
-"""A request that is so much later than planned is planned, or at last counted, anew."""
+STEP_SHOWN_S = 3600
+"""A step of Redis's clock is shown for so long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +32,7 @@ class Pause:
 
 @dataclass(frozen=True, kw_only=True)
 class Circuit:
-    """A run of server failures; while it is open, one delivery at a time is let through."""
+    """Many emails failed in a row: while the circuit is open, single deliveries are let through."""
 
     reason: str
     opened_at: datetime
@@ -50,30 +40,41 @@ class Circuit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaneDepth:
-    """What waits in a lane."""
+class Lane:
+    """Emails that are due, in one lane."""
 
     due: int
-    """Emails whose time has come."""
-    later: int
-    """Emails that are to be tried again later."""
     oldest_s: float
-    """Seconds since the earliest of them became due."""
+    """Seconds since the first of them became due."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockStep:
+    """A step of Redis's clock, seen by a worker."""
+
+    step_s: float
+    """Seconds ahead; below 0: back."""
+    at: datetime
+    """By Redis's clock after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccountStatus:
-    """How an account fares, at one moment."""
+    """How an account stands, at one moment."""
 
     account: str
     inbox: int
     """Jobs that no worker has accepted yet."""
     inbox_oldest_s: float
-    """Seconds since the oldest of them came, or was last taken by a worker."""
-    live: LaneDepth
-    bulk: LaneDepth
+    """Seconds since the oldest of them came that no worker has taken."""
+    live: Lane
+    bulk: Lane
+    failing: Lane
+    """Emails on which the server failed the last time."""
+    later: int
+    """Emails that are to be tried again later."""
     in_flight: int
-    """Emails that a worker holds a lease of."""
+    """Emails that a worker delivers now."""
     rate: float
     """Requests a second now."""
     rate_limit: float
@@ -82,8 +83,12 @@ class AccountStatus:
     """Seconds that ChartMogul has asked to wait for; 0 for none."""
     pause: Pause | None
     circuit: Circuit | None
+    clock_step: ClockStep | None
+    """The last step of Redis's clock, within an hour."""
+    repairs: int
+    """Mailboxes and jobs that nothing pointed to, and that were found."""
     last_hour: dict[Status, int]
-    """How many jobs came to which end."""
+    """How many jobs were settled with which outcome."""
 
     @property
     def state(self) -> str:
@@ -97,13 +102,28 @@ class AccountStatus:
         return "slowed" if self.rate < 0.99 * self.rate_limit else "running"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What an account needs that no message may have asked for."""
+
+    accept: bool
+    """Jobs wait in the inbox."""
+    deliver: bool
+    """Emails are due, and no stint waits for them."""
+    probe: bool
+    """A paused account is to be asked whether it works again."""
+    soonest_s: float
+    """Seconds until the next of these is expected."""
+
+
 class AccountHealth:
-    """What concerns an account as a whole.
+    """What concerns an account as a whole. All methods raise `redis.RedisError` when Redis fails.
 
     Args:
         client: a connection with `decode_responses`.
         keys: the account's keys.
         rate_limit: requests a second that the account may spend here.
+        max_parallel: its requests in flight.
         probe_delays_s: seconds before each ping of a paused account; the last one repeats.
     """
 
@@ -113,137 +133,139 @@ class AccountHealth:
         keys: Keys,
         *,
         rate_limit: float,
-        probe_delays_s: tuple[float, ...],
+        max_parallel: int = 20,
+        probe_delays_s: tuple[float, ...] = (60.0,),
     ) -> None:
+        self._client: Any = client  # redis-py's types allow for bytes at every turn
         self._keys = keys
         self._rate_limit = rate_limit
-        self._probe_delays_ms = [round(delay_s * 1000) for delay_s in probe_delays_s]
+        self._max_parallel = max_parallel
+        self._probe_delays_us = [round(delay_s * 1e6) for delay_s in probe_delays_s]
+        (
+            self._look,
+            self._probe,
+            self._pause,
+            self._resume,
+            self._step,
+            self._status,
+            self._replay,
+        ) = (
+            Script(client, keys.prefix, name)
+            for name in ("look", "probe", "pause", "resume", "step", "status", "replay")
+        )
 
-        self._depart = transition(client, "depart")
-        self._late = transition(client, "late")
-        self._observe = transition(client, "observe")
-        self._probe = transition(client, "probe")
-        self._pause = transition(client, "pause")
-        self._resume = transition(client, "resume")
-        self._fare = transition(client, "fare")
-
-    def departing(self, planned: Departure) -> Departing:
-        """For the sending of a request that was claimed: waits until it may leave."""
-
-        @contextmanager
-        def departing() -> Iterator[None]:
-            departure = planned
-            departure.wait()
-            if departure.late_s() > LATE_S:  # as one that had to connect first is
-                departure = self._planned_anew(planned)
-                departure.wait()
-            yield
-            late_s = departure.late_s()
-            if late_s > LATE_S:
-                with suppress(redis.RedisError):
-                    left_us = departure.at_us + round(late_s * 1e6)
-                    self._call(self._late, departure.at_us, left_us)
-
-        return departing
-
-    def _planned_anew(self, planned: Departure) -> Departure:
-        asked_s = time.monotonic()
-        try:
-            plan = self._call(self._depart, self._rate_limit, planned.at_us)
-        except redis.RedisError:
-            return planned
-        return Departure.of(plan, asked_s)
-
-    def observe_call(self, verdict: Verdict, *, claimed_us: int, reason: str) -> Call[bool]:
-        """Draw the conclusions of an answer for the account: hold, slow down, open or close the
-        circuit, pause.
-
-        `claimed_us` is when the request was claimed, by Redis's clock; `reason` the answer's words,
-        without what is private, for `courier status`.
-
-        Returns:
-            Whether this answer is the one that paused the account.
-        """
-        retry_after_s = verdict.retry_after_s
-        args = [
-            verdict.kind,
-            claimed_us,
-            self._rate_limit,
-            "" if retry_after_s is None else round(retry_after_s * 1000),
-            reason,
-            CIRCUIT_OPENS_AT,
-            *self._probe_delays_ms,
-        ]
-        return Call(self._observe, [self._keys.prefix], args, bool)
+    def look(self, within_s: float) -> Needs:
+        """See what the account needs, now or within some seconds."""
+        accept, deliver, probe, soonest_us = self._look(
+            rate_limit=self._rate_limit,
+            max_parallel=self._max_parallel,
+            within_us=round(within_s * 1e6),
+        )
+        return Needs(
+            accept=bool(accept),
+            deliver=bool(deliver),
+            probe=bool(probe),
+            soonest_s=soonest_us / 1e6,
+        )
 
     def probe_is_due(self) -> bool:
         """Whether it is this caller's turn to ask if a paused account works again."""
-        return bool(self._call(self._probe, *self._probe_delays_ms))
+        return bool(self._probe(probe_delays_us=self._probe_delays_us))
 
     def pause(self, reason: str) -> None:
         """Deliver nothing until `resume`."""
-        self._call(self._pause, reason)
+        self._pause(reason=reason)
 
     def resume(self) -> bool:
         """Go on, whatever holds the account back. False when nothing did."""
-        return bool(self._call(self._resume, ""))
+        return bool(self._resume())
 
     def resume_after_probe(self) -> bool:
         """Go on if the account's own fault was what paused it."""
-        return bool(self._call(self._resume, "account"))
+        return bool(self._resume(by="account"))
 
-    def fare(self) -> AccountStatus:
-        """How the account fares now."""
-        now, inbox, oldest_ms, lanes, in_flight, rate, hold, pause, circuit, ended = self._call(
-            self._fare, self._rate_limit
+    def replay(self, job_id: str) -> bool:
+        """Put a job back into the inbox, as it was asked for.
+
+        False when it did not end failed, unmatched, unconfirmed or refused, or is known no more.
+        """
+        return bool(self._replay(job=job_id, statuses=REPLAYABLE))
+
+    def types(self, keys: Sequence[str]) -> dict[str, str]:
+        """Of each attribute key that was sent from here before, the type that was used first."""
+        types = self._client.hmget(self._keys.of("types"), keys) if keys else []
+        return {key: type_ for key, type_ in zip(keys, types, strict=True) if type_ is not None}
+
+    def note_step(self, step_s: float) -> bool:
+        """Note a step of Redis's clock for `status`. False when another worker has noted it."""
+        return bool(self._step(step_us=round(step_s * 1e6)))
+
+    def status(self) -> AccountStatus:
+        """How the account stands now."""
+        found = json.loads(self._status(rate_limit=self._rate_limit))
+        now_us = int(found["redis_us"])
+        now = time_of(now_us)
+        ended = found["ended"] or {}
+        live, bulk, failing = (
+            _lane(now_us, found["lanes"][name]) for name in ("live", "bulk", "failing")
         )
-        now_us = int(now)
-        counts: Counter[str] = Counter()
-        for minute in ended:
-            counts.update({status: int(count) for status, count in pairs(minute)})
-        live, bulk = (_lane(now_us, *lane) for lane in lanes)
         return AccountStatus(
             account=self._keys.account,
-            inbox=inbox,
-            inbox_oldest_s=_age_s(now_us, float(oldest_ms) * 1000) if oldest_ms else 0.0,
+            inbox=int(found["inbox"]),
+            inbox_oldest_s=_age_s(now_us, found.get("inbox_since")),
             live=live,
             bulk=bulk,
-            in_flight=in_flight,
-            rate=float(rate),
+            failing=failing,
+            later=int(found["later"]),
+            in_flight=int(found["in_flight"]),
+            rate=float(found["rate"]),
             rate_limit=self._rate_limit,
-            held_for_s=max(0.0, (int(hold) - now_us) / 1e6),
-            pause=_pause(dict(pairs(pause))) if pause else None,
-            circuit=_circuit(dict(pairs(circuit))),
-            last_hour={status: counts[status] for status in STATUSES if counts[status]},
+            held_for_s=int(found["hold_us"]) / 1e6,
+            pause=_pause(found.get("pause"), now),
+            circuit=_circuit(found.get("circuit"), now),
+            clock_step=_clock_step(found.get("clock") or {}, now),
+            repairs=int((found.get("repairs") or {}).get("count", 0)),
+            last_hour={status: int(ended[status]) for status in STATUSES if status in ended},
         )
 
-    def _call(self, script: Any, *args: str | float) -> Any:
-        return script(keys=[self._keys.prefix], args=args)
+
+def _lane(now_us: int, lane: Mapping[str, Any]) -> Lane:
+    return Lane(due=int(lane["due"]), oldest_s=_age_s(now_us, lane.get("since")))
 
 
-def _lane(now_us: int, due: int, later: int, earliest_us: str) -> LaneDepth:
-    oldest_s = _age_s(now_us, float(earliest_us)) if due else 0.0
-    return LaneDepth(due=due, later=later, oldest_s=oldest_s)
-
-
-def _pause(fields: dict[str, str]) -> Pause:
+def _pause(fields: Mapping[str, str] | None, now: datetime) -> Pause | None:
+    if not fields:
+        return None
     return Pause(
         by="operator" if fields["by"] == "operator" else "account",
         reason=fields["reason"],
         since=time_of(int(fields["since"])),
-        next_probe_at=time_of(int(fields["probe"])) if "probe" in fields else None,
+        next_probe_at=_after(now, fields["next_us"]) if "next_us" in fields else None,
     )
 
 
-def _circuit(fields: dict[str, str]) -> Circuit | None:
-    if "opened" not in fields:
+def _circuit(fields: Mapping[str, str] | None, now: datetime) -> Circuit | None:
+    if not fields:
         return None
     return Circuit(
         reason=fields["reason"],
         opened_at=time_of(int(fields["opened"])),
-        next_probe_at=time_of(int(fields["next"])),
+        next_probe_at=_after(now, fields["next_us"]),
     )
 
 
-def _age_s(now_us: int, then_us: float) -> float:
-    return max(0.0, (now_us - then_us) / 1e6)
+def _clock_step(fields: Mapping[str, str], now: datetime) -> ClockStep | None:
+    if "stepped" not in fields:
+        return None
+    at = time_of(int(fields["stepped"]))
+    if abs((now - at).total_seconds()) > STEP_SHOWN_S:
+        return None
+    return ClockStep(step_s=int(fields["step"]) / 1e6, at=at)
+
+
+def _after(now: datetime, microseconds: str) -> datetime:
+    return now + timedelta(microseconds=int(microseconds))
+
+
+def _age_s(now_us: int, since_us: str | None) -> float:
+    return max(0.0, (now_us - float(since_us)) / 1e6) if since_us else 0.0

@@ -1,37 +1,28 @@
-"""Names of the keys in Redis. DESIGN, "State in Redis", says what each holds."""
+"""Names of the keys in Redis. docs/design.md says what each holds."""
 
 from __future__ import annotations
 
 import hashlib
-
-from ..jobs.job import Lane
 
 
 class Keys:
     """The keys of one account.
 
     The braces are a hash tag: all keys of an account live in one slot of a Redis Cluster, so one
-    script may touch several. Scripts get `prefix` and build the other names from it.
+    script may touch several. Scripts get `prefix` and build names from it, as `of` does.
     """
 
     def __init__(self, account: str) -> None:
         self.account = account
         self.prefix = f"courier:{{{account}}}:"
-        self.inbox = self.prefix + "inbox"
-        self.types = self.prefix + "types"
-        self.outcomes = self.prefix + "outcomes"
+        self.inbox = self.of("inbox")
+        self.outcomes = self.of("outcomes")
 
-    def inbox_lane(self, lane: Lane) -> str:
-        return f"{self.prefix}inbox:{lane}"
+    def of(self, *parts: str) -> str:
+        """The key of this name: `of("outcome", job_id)`."""
+        return self.prefix + ":".join(parts)
 
-    def outcome(self, job_id: str) -> str:
-        return f"{self.prefix}outcome:{job_id}"
 
-    def mailbox(self, mailbox_id: str) -> str:
-        return f"{self.prefix}mailbox:{mailbox_id}"
-
-    def history(self, mailbox_id: str) -> str:
-        return f"{self.prefix}outcomes:{mailbox_id}"
-
-    def idempotency(self, key: str) -> str:
-        return f"{self.prefix}idem:{hashlib.sha256(key.encode()).hexdigest()}"
+def idempotency_hash(key: str) -> str:
+    """What stands for an idempotency key in Redis: its SHA-256 in hexadecimal."""
+    return hashlib.sha256(key.encode()).hexdigest()

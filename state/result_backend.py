@@ -40,7 +40,7 @@ class OutcomeBackend(SyncBackendMixin, Backend):
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         meta: dict[str, Any] = {"task_id": task_id, "traceback": None, "children": []}
         outcome = self._find(task_id)
-        if outcome is None or not outcome.ended:
+        if outcome is None or not outcome.settled:
             if outcome is not None and outcome.attempts:
                 retry = Retry(outcome.message, when=outcome.next_attempt_at)
                 return meta | {"status": states.RETRY, "result": retry}

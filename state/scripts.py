@@ -1,97 +1,79 @@
-"""Lua scripts: one file a transition, loaded once, run alone or several in one step."""
+"""Lua scripts: one file a transition, each run in one step by Redis."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import redis
-from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 
-T = TypeVar("T")
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-
-_IN_TURN = """
-local place = 1
-local function own_arguments()
-  local count, found = tonumber(ARGV[place]), {}
-  for i = 1, count do
-    found[i] = ARGV[place + i]
-  end
-  place = place + count + 1
-  return found
-end
-"""
+_PACKAGE = "attribute_courier.state.lua"
+_INCLUDE = "-- include: "
 
 
-PACKAGE = "attribute_courier.state.lua"
-SHARED = ("common.lua", "pace.lua")
+class Script:
+    """The script `lua/<name>.lua` for one account.
 
-
-def transition(client: redis.Redis, name: str) -> Script:
-    """The script `lua/<name>.lua`, ready to be called."""
-    return load_script(client, PACKAGE, *SHARED, f"{name}.lua")
-
-
-def load_script(client: redis.Redis, package: str, *names: str) -> Script:
-    """The script made of the files `names` of `package`, in their order, ready to be called.
-
-    Calling it sends its hash, and its text only to a server that does not know it.
-    """
-    return client.register_script("\n".join(_text(package, name) for name in names))
-
-
-@dataclass(frozen=True, repr=False)
-class Call(Generic[T]):
-    """A script with its arguments. Called, it runs alone."""
-
-    script: Script
-    keys: Sequence[str]
-    args: Sequence[str | float]
-    read: Callable[[Any], T]
-    """What its answer means."""
-
-    def __call__(self) -> T:
-        return self.read(self.script(keys=self.keys, args=self.args))
-
-
-class InTurn:
-    """Three scripts as one, which runs them one after the other: nothing else comes between.
-
-    A round trip costs a worker more than what is in it.
+    Its arguments travel by name, as one JSON object (`arg` in Lua); what may be any bytes follows
+    as plain arguments. It may run twice: redis-py repeats a command whose answer was lost.
 
     Args:
-        shared: files that are put in front, once.
-        names: files, one for each script.
+        client: a connection with `decode_responses`.
+        prefix: of the account's keys.
+        name: of the file, without its ending.
     """
 
-    def __init__(
-        self,
-        client: redis.Redis,
-        package: str,
-        *,
-        shared: Sequence[str],
-        names: tuple[str, str, str],
-    ) -> None:
-        parts = [_text(package, name) for name in shared] + [_IN_TURN]
-        for number, name in enumerate(names):
-            parts.append(f"local function script_{number}(ARGV)\n{_text(package, name)}\nend")
-        # Nothing, as an answer, would end the list.
-        answers = ", ".join(f"script_{n}(own_arguments()) or false" for n in range(len(names)))
-        self._script = client.register_script("\n".join([*parts, f"return {{ {answers} }}"]))
+    def __init__(self, client: redis.Redis, prefix: str, name: str) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._script = client.register_script(source(name))
 
-    def __call__(self, first: Call[A], second: Call[B], third: Call[C]) -> tuple[A, B, C]:
-        """Run what is called, in the order of `names`."""
-        args: list[str | float] = []
-        for part in (first.args, second.args, third.args):
-            args += [len(part), *part]
-        answers = self._script(keys=first.keys, args=args)
-        return first.read(answers[0]), second.read(answers[1]), third.read(answers[2])
+    def __call__(self, *raw: str, **arg: object) -> Any:
+        """Run it. Its text is sent only to a server that does not know it.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or answers with an error.
+        """
+        args = [self._prefix, _ENCODER.encode(arg), *raw]
+        try:
+            return self._client.evalsha(self._script.sha, 1, *args)
+        except NoScriptError:
+            # Loading it first, as redis-py does, would be a round trip more.
+            return self._client.eval(str(self._script.script), 1, *args)
+
+    def batch(self, args: Sequence[Mapping[str, object]]) -> list[Any]:
+        """Run it once for each of `args`, one after the other, in one round trip."""
+        try:
+            return self._run_batch(args)
+        except NoScriptError:  # then none of them ran
+            self._client.script_load(str(self._script.script))
+            return self._run_batch(args)
+
+    def _run_batch(self, args: Sequence[Mapping[str, object]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for arg in args:
+            pipeline.evalsha(self._script.sha, 1, self._prefix, _ENCODER.encode(arg))
+        return pipeline.execute() if args else []
 
 
-def _text(package: str, name: str) -> str:
-    return files(package).joinpath(name).read_text("utf-8")
+@cache
+def source(name: str) -> str:
+    """The text of a script, with the files in front that its `include` line names.
+
+    `-- include: common clock` stands for `_common.lua` and `_clock.lua`.
+    """
+    text = _read(name)
+    line = next(line for line in text.splitlines() if line.startswith(_INCLUDE))
+    parts = [_read(f"_{each}") for each in line.removeprefix(_INCLUDE).split()]
+    return "\n".join([*parts, text])
+
+
+def _read(name: str) -> str:
+    return files(_PACKAGE).joinpath(f"{name}.lua").read_text("utf-8")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

@@ -1,260 +1,124 @@
-"""What the worker does with a job: accept it, release its email's mailbox, deliver, settle."""
+"""The work for one account: accept what is in its inbox, deliver what is due, see to the rest."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Sequence
-from typing import Protocol
 
+from ..config.connections import Client
 from ..config.settings import Settings
-from ..jobs.errors import InvalidJob, UnknownWireVersion
-from ..jobs.job import AttributeJob, mailbox_id_of, redacted_email
-from ..jobs.outcome import Outcome, customers_phrase
-from ..jobs.schema import email_of_wire, load_wire
-from ..state.account import AccountHealth
-from ..state.mailboxes import LEAD_S, Claim, Early, Lease, Mailboxes, Settlement
+from ..state.account import AccountHealth, Needs
+from ..state.claims import Limits
+from ..state.inbox import Inbox
+from ..state.keys import Keys
+from ..state.mailboxes import Mailboxes
 from ..state.outcomes import Outcomes
+from .acceptance import Acceptance
 from .chartmogul import ChartMogul
-from .settlement import Policy, settle, shown
-from .verdicts import Verdict, judge
+from .deliveries import Deliveries
+from .notifier import Notifier
+from .settlement import Policy
+from .verdicts import is_pong
 
 log = logging.getLogger(__name__)
 
-ACCEPTING_THREADS = 2
-"""One works while the other waits for Redis."""
-ACCEPT_AT_ONCE = 200
-"""Jobs that are taken from the inbox in one round trip, and staged in another."""
-ACCEPT_ROUNDS = 10
-"""Round trips of one task: a worker that is to stop does not wait for an import to end."""
-ACCEPT_WITHIN_S = 5
-"""What is taken from the inbox and still there after so long is taken again: its worker died."""
-MAX_REASONS = 10_000
-"""Characters of what is wrong with a job that its outcome keeps; Flower shows them."""
 LEASE_MARGIN_S = 5
 """What a lease lasts longer than a request, and a lost one after it: time to settle."""
-DELIVER_FOR_S = 5
-"""A delivery goes on with others for so long; a worker that is to stop waits for that."""
-TICK_S = 1
-"""The longest pause between two looks at what is due."""
+TICK_S = 1.0
+"""The longest pause between two looks at what no message asks for."""
 
 
-class Post(Protocol):
-    """How a courier tells workers, and whoever watches, what is to be done and what was done."""
+class AccountWorker:
+    """Everything that a worker does for one account. May be used by several threads.
 
-    def accept(self, account: str) -> None:
-        """Ask a worker to accept what is in the inbox."""
+    Args:
+        account: its name.
+        settings: with the account's API key.
+        client: a connection with `decode_responses`.
+        notifier: how it asks for further work, and reports to Flower.
 
-    def deliver(self, account: str, lease: Lease) -> None:
-        """Ask a worker to use this lease."""
-
-    def received(self, job: AttributeJob) -> None:
-        """Tell Flower of a job that waits for its delivery."""
-
-    def report(self, outcome: Outcome) -> None:
-        """Tell Flower how a job stands."""
-
-
-class Courier:
-    """The work for one account."""
+    Raises:
+        SettingsError: the account has no API key.
+    """
 
     def __init__(
-        self,
-        account: str,
-        settings: Settings,
-        *,
-        mailboxes: Mailboxes,
-        outcomes: Outcomes,
-        weather: AccountHealth,
-        chartmogul: ChartMogul,
-        post: Post,
+        self, account: str, settings: Settings, *, client: Client, notifier: Notifier
     ) -> None:
-        self._account = account
-        self._mailboxes = mailboxes
-        mailboxes.ended = self._report
-        self._outcomes = outcomes
-        self._weather = weather
-        self._chartmogul = chartmogul
-        self._post = post
-        self._policy = Policy.of(settings)
-        self._accepting = threading.BoundedSemaphore(ACCEPTING_THREADS)
-        self._called = threading.Event()
-        self._max_parallel = settings.max_parallel
-
-    def accept(self) -> int:
-        """Take jobs from the inbox into their mailboxes, live ones first. Returns how many.
-
-        Two threads of a process do so at a time, for all that call meanwhile: more would only get
-        into the way of the deliveries. A job that does not load spoils nothing: it is recorded as
-        `invalid` and does not come back.
-        """
-        self._called.set()
-        accepted = 0
-        while self._called.is_set() and self._accepting.acquire(blocking=False):
-            try:
-                self._called.clear()
-                accepted += self._accept_rounds()
-            finally:
-                self._accepting.release()
-        return accepted
-
-    def _accept_rounds(self) -> int:
-        accepted = 0
-        for _ in range(ACCEPT_ROUNDS):
-            taken = self._mailboxes.take(limit=ACCEPT_AT_ONCE, within_s=ACCEPT_WITHIN_S)
-            if taken:
-                self._accept(taken)
-                self.release()
-            accepted += len(taken)
-            if len(taken) < ACCEPT_AT_ONCE:
-                return accepted
-        self._post.accept(self._account)
-        return accepted
-
-    def _accept(self, taken: Sequence[tuple[str, str]]) -> None:
-        jobs: dict[str, AttributeJob] = {}
-        for job_id, document in taken:
-            try:
-                jobs[job_id] = load_wire(job_id, document)
-            except UnknownWireVersion:
-                # Left in the inbox, for a worker that can read it.
-                escaped = repr(job_id)[1:-1]  # an id from elsewhere may hold anything
-                log.warning("job %.64s: in a newer wire format; left for a newer worker", escaped)
-            except InvalidJob as error:
-                self._reject(job_id, document, str(error))
-        staged = self._mailboxes.stage(list(jobs.values()))
-        documents = dict(taken)
-        for job_id, (answer, mistyped) in zip(jobs, staged, strict=True):
-            if answer == "future":
-                reason = "occurred_at: lies more than 5 minutes ahead of Redis's clock"
-                self._reject(job_id, documents[job_id], reason)
-            elif answer == "mistyped":
-                self._reject(job_id, documents[job_id], f"{mistyped} (COURIER_STRICT_TYPES)")
-            elif answer == "staged" and jobs[job_id].lane == "live":
-                self._post.received(jobs[job_id])
-
-    def _reject(self, job_id: str, document: str, reasons: str) -> None:
-        if len(reasons) > MAX_REASONS:
-            reasons = reasons[: MAX_REASONS - 1] + "…"
-        email = email_of_wire(document)
-        mailbox_id = mailbox_id_of(email) if email else ""
-        if self._mailboxes.reject(job_id, reasons, mailbox_id=mailbox_id, email=email or ""):
-            log.warning("job %.64r: invalid: %.500s", job_id, reasons)
-            self._report([job_id])
-
-    def release(self) -> float | None:
-        """Lease what is due, as far as the account's limit allows, and hand it to workers.
-
-        Returns seconds until there may be more to release; None when nothing waits.
-        """
-        leases, again_s = self._mailboxes.release(max_parallel=self._max_parallel)
-        self._hand_over(leases)
-        return again_s
-
-    def _hand_over(self, leases: Sequence[Lease]) -> None:
-        for lease in leases:
-            self._post.deliver(self._account, lease)
-
-    def deliver(self, mailbox_id: str, token: str) -> str:
-        """Use a lease, and for some time those that come free with its end.
-
-        A message for each would cost more than the delivery. Returns what came of the last one.
-        """
-        until_s = time.monotonic() + DELIVER_FOR_S
-        count = 0
-        while True:
-            count += 1
-            said, leases = self._deliver(mailbox_id, token)
-            if not leases or time.monotonic() > until_s:
-                break
-            own = leases.pop(0)
-            mailbox_id, token = own.mailbox_id, own.token
-            self._hand_over(leases)
-            if own.wait_s > LEAD_S:
-                time.sleep(own.wait_s - LEAD_S)
-        self._hand_over(leases)
-        return said if count == 1 else f"{count} deliveries; the last: {said}"
-
-    def _deliver(self, mailbox_id: str, token: str) -> tuple[str, list[Lease]]:
-        """One request with all that waits for one email: what came of it, and new leases."""
-        claim = self._claim(mailbox_id, token)
-        if claim is None:
-            # A repeated message, one that came too late, a paused account, or nothing to send.
-            return "nothing to deliver", []
-        custom = [value.attribute.as_dict() for value in claim.values]
-        answer = self._chartmogul.add_attributes(
-            claim.email,
-            custom,
-            departing=self._weather.departing(claim.departure),
-            # As its lease does: a worker that stood still since, or whose Redis did, sends nothing.
-            since_s=claim.departure.asked_s,
+        self.account = account
+        keys = Keys(account)
+        api_key = settings.api_key(account)
+        kept = {"retention_s": settings.retention_s, "keep_s": settings.outcome_retention_s}
+        mailboxes = Mailboxes(
+            client,
+            keys,
+            limits=Limits(
+                rate_limit=settings.rate_limit,
+                max_parallel=settings.max_parallel,
+                # Longer than a request (promise 3), and than a lost one can still act after it.
+                lease_s=2 * settings.timeout_s + LEASE_MARGIN_S,
+                bulk_share=settings.bulk_share,
+                max_attributes=settings.max_attributes,
+                max_bytes=settings.max_request_bytes,
+            ),
+            strict_types=settings.strict_types,
+            **kept,
         )
-        verdict = judge(answer)
-        reason = shown(verdict, claim)
-        settlement = settle(verdict, claim, self._policy)
-        paused, settled, leases = self._mailboxes.conclude(
-            self._weather.observe_call(verdict, claimed_us=claim.now_us, reason=reason),
-            claim,
-            settlement,
-            max_parallel=self._max_parallel,
+        outcomes = Outcomes(client, keys)
+        self.health = AccountHealth(
+            client,
+            keys,
+            rate_limit=settings.rate_limit,
+            max_parallel=settings.max_parallel,
+            probe_delays_s=settings.probe_delays_s,
         )
-        if paused:
-            log.error("account %s: paused: %s", self._account, reason)
-        if settled is None:
-            log.warning("mailbox %s: the lease ended before its answer came", mailbox_id)
-            return "the lease ended", leases
-        self._log(claim, verdict, settlement)
-        # Flower is not told of bulk jobs.
-        for job_id, fields in settled.items():
-            self._post.report(self._outcomes.read(job_id, fields))
-        return _summary(verdict, settlement), leases
+        self._chartmogul = ChartMogul(
+            settings.api_url,
+            api_key,
+            timeout_s=settings.timeout_s,
+            with_associated_emails=settings.with_associated_emails,
+        )
+        self._notifier = notifier
+        self._acceptance = Acceptance(
+            account,
+            inbox=Inbox(client, keys, **kept),
+            mailboxes=mailboxes,
+            outcomes=outcomes,
+            notifier=notifier,
+            bulk_share=settings.bulk_share,
+        )
+        self._deliveries = Deliveries(
+            account,
+            mailboxes=mailboxes,
+            outcomes=outcomes,
+            acceptance=self._acceptance,
+            chartmogul=self._chartmogul,
+            notifier=notifier,
+            policy=Policy.of(settings),
+            api_key=api_key,
+            probe_delays_s=settings.probe_delays_s,
+        )
 
-    def _claim(self, mailbox_id: str, token: str) -> Claim | None:
-        """What is to be sent, when it is time: so it is the newest there is."""
-        while isinstance(claim := self._mailboxes.claim(mailbox_id, token), Early):
-            time.sleep(claim.wait_s)
-        return claim
+    def accept(self, stopping: threading.Event) -> str:
+        """Accept what is in the inbox, then deliver what is due. Returns what came of it."""
+        accepted = self._acceptance.accept()
+        return f"{accepted} accepted · {self.deliver(stopping)}"
+
+    def deliver(self, stopping: threading.Event) -> str:
+        """Deliver what is due, for some seconds. Returns what came of it."""
+        return self._deliveries.run(stopping).summary()
 
     def tick(self) -> float:
-        """What must not wait for a message: jobs, due retries, leases of the dead.
-
-        Returns seconds until the next tick.
-        """
-        self.accept()
-        if self._weather.probe_is_due():
+        """See to what no message asks for. Returns seconds until the next look."""
+        needs: Needs = self.health.look(TICK_S)
+        if needs.accept:
+            self._notifier.accept(self.account)
+        elif needs.deliver:
+            self._notifier.deliver(self.account)
+        if needs.probe and self.health.probe_is_due():
             self._probe()
-        again_s = self.release()
-        return TICK_S if again_s is None else min(TICK_S, max(again_s, 0.01))
+        return max(needs.soonest_s, 0.02)
 
     def _probe(self) -> None:
-        """Ask whether the account works again, and go on if it does."""
-        verdict = judge(self._chartmogul.ping())
-        if verdict.http_status == 200 and self._weather.resume_after_probe():
-            log.warning("account %s: ChartMogul answers again; going on", self._account)
-
-    def _report(self, job_ids: Sequence[str]) -> None:
-        for job_id in job_ids:
-            outcome = self._outcomes.get(job_id)
-            if outcome is not None:
-                self._post.report(outcome)
-
-    def _log(self, claim: Claim, verdict: Verdict, settlement: Settlement) -> None:
-        for job in settlement.jobs:
-            good = job.status in ("pending", "delivered") and not verdict.strange
-            level = logging.INFO if good else logging.WARNING
-            log.log(
-                level,
-                "job %s: %s: %s · HTTP %s%s",
-                job.job_id,
-                redacted_email(claim.email),
-                job.status,
-                verdict.http_status or "none",
-                f" · again in {settlement.retry_s:.1f} s" if job.status == "pending" else "",
-            )
-
-
-def _summary(verdict: Verdict, settlement: Settlement) -> str:
-    """Such as `delivered · 1 customer`: the statuses that the delivery led to."""
-    statuses = ", ".join(dict.fromkeys(job.status for job in settlement.jobs))
-    return f"{statuses} · {customers_phrase(len(verdict.entries))}"
+        """Ask whether a paused account works again, and go on if it does."""
+        if is_pong(self._chartmogul.ping()) and self.health.resume_after_probe():
+            log.warning("account %s: ChartMogul answers again; going on", self.account)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
+import json
+import math
+import os
+import re
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,26 +22,25 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.ssl_match_hostname import CertificateError
 from urllib3.util.ssltransport import SSLTransport
 
 from ..config.secret import Secret
 from ..config.settings import is_loopback
 from .retry_after import retry_after_s
 
-MAX_BODY = 1024 * 1024
-"""Bytes that are read of an answer."""
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes that are read of an answer: twice what 20 customers with 300 long attributes make."""
+
+CONNECT_WITHIN_S = 5.0
 
 WATCH_EVERY_S = 0.05
 """How often it is looked whether a request has used up its time."""
 
 USER_AGENT = f"attribute-courier/{version('attribute-courier')}"
-
-Departing = Callable[[], contextlib.AbstractContextManager[None]]
-"""Entered when a request is ready, its connection too, and left when it is sent."""
-
-_PATH = "/customers/attributes/custom"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +49,11 @@ class Answer:
 
     status: int
     body: bytes
+    """Decoded; its first `MAX_BODY` bytes where it is larger."""
     retry_after_s: float | None = None
     """Seconds that it asks to wait (`Retry-After`)."""
+    elapsed_s: float = field(default=0.0, compare=False)
+    """Seconds from the write to the end of the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +64,29 @@ class NoAnswer:
     """In words, without what was sent."""
     sent: bool
     """Whether the request may have reached ChartMogul, which then may still act on it."""
+    own_side: bool = False
+    """Whether our own side is at fault: a proxy, a certificate, the configuration."""
+    elapsed_s: float = field(default=0.0, compare=False)
+    """Seconds since the write; 0 when nothing was sent."""
+
+
+@dataclass(frozen=True)
+class NotSent:
+    """The time to leave had passed, so no request was sent."""
 
 
 class ChartMogul:
     """One account of ChartMogul's API. May be used by several threads; each has its own connection.
 
+    The variables that `requests` knows for proxies and for certificates (`REQUESTS_CA_BUNDLE`)
+    are honoured; no proxy is used within this machine.
+
     Args:
         api_url: without a slash at the end.
         api_key: goes as the user name of HTTP Basic, with an empty password (ChartMogul
             reference: authentication), and to no other host: redirects are not followed.
-        timeout_s: seconds from the claim or the start of a request to the last byte of its answer.
+        timeout_s: seconds that a ping, or opening a connection ahead of time, may take.
+        with_associated_emails: match customers through their contacts' emails too.
     """
 
     def __init__(
@@ -82,160 +103,162 @@ class ChartMogul:
         self._with_associated_emails = with_associated_emails
         self._threads = threading.local()
 
+    def connect(self) -> NoAnswer | None:
+        """Make sure that this thread's connection is open and alive. Never raises.
+
+        Returns:
+            Why there is no connection; None when there is one.
+        """
+        return self._line().connect(time.monotonic() + self._timeout_s)
+
     def add_attributes(
         self,
         email: str,
         custom: list[dict[str, Any]],
         *,
-        departing: Departing = contextlib.nullcontext,
-        since_s: float | None = None,
-    ) -> Answer | NoAnswer:
+        leave_by_s: float,
+        ends_by_s: float,
+    ) -> Answer | NoAnswer | NotSent:
         """Set custom attributes of all customers with this email. Raises nothing of HTTP's.
 
-        `since_s`: from when on its time is counted, by the monotonic clock; now unless given.
+        The request leaves in one write, and `leave_by_s` is compared with the clock directly
+        before it: a process that stood still earlier sends nothing. What remains is a process
+        that stops between that comparison and the write, or in the middle of a write that the
+        network holds up.
+
+        Args:
+            email: as the job names it.
+            custom: the attributes, as the reference has them.
+            leave_by_s: nothing is written after this time of `time.monotonic()`.
+            ends_by_s: the request is cut off at this time of `time.monotonic()`.
         """
         body: dict[str, Any] = {"email": email, "custom": custom}
         if self._with_associated_emails:
             body["with_associated_emails"] = True
-        return self._request("POST", _PATH, body, departing, since_s)
+        return self._line().exchange(
+            "POST",
+            "/customers/attributes/custom",
+            json.dumps(body, allow_nan=False, separators=(",", ":")).encode(),
+            leave_by_s=leave_by_s,
+            ends_by_s=ends_by_s,
+        )
 
     def ping(self) -> Answer | NoAnswer:
         """Ask whether the API key is valid. Raises nothing of HTTP's."""
-        return self._request("GET", "/ping")
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None = None,
-        departing: Departing = contextlib.nullcontext,
-        since_s: float | None = None,
-    ) -> Answer | NoAnswer:
-        deadline = _Deadline(time.monotonic() if since_s is None else since_s, self._timeout_s)
-        _current.deadline, _current.departing = deadline, departing
-        try:
-            line = self._line()
-            request = line.blank.copy()
-            request.prepare_method(method)
-            request.url = self._api_url + path
-            request.prepare_body(None, None, json=body)
-            with (
-                deadline,
-                line.adapter.send(
-                    request,
-                    timeout=(min(5, self._timeout_s), self._timeout_s),
-                    **line.environment,
-                ) as response,
-            ):
-                content = _read(response)
-            if deadline.over:  # cut off, the body may only look complete
-                raise requests.Timeout
-            return Answer(
-                status=response.status_code,
-                body=content,
-                retry_after_s=retry_after_s(response.headers),
-            )
-        except (
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-        ) as error:
-            reason = f"no answer within {self._timeout_s:g} s" if deadline.over else _reason(error)
-            return NoAnswer(reason=reason, sent=deadline.sent)
+        ends_by_s = time.monotonic() + self._timeout_s
+        found = self._line().exchange(
+            "GET", "/ping", None, leave_by_s=math.inf, ends_by_s=ends_by_s
+        )
+        assert not isinstance(found, NotSent)  # noqa: S101  (it may leave at any time)
+        return found
 
     def _line(self) -> _Line:
         line: _Line | None = getattr(self._threads, "line", None)
         if line is None:
-            session = requests.Session()
-            # A proxy of the environment has no business between this machine and itself.
-            session.trust_env = not is_loopback(urlsplit(self._api_url).hostname or "")
-            session.auth = (self._api_key.reveal(), "")
-            session.headers["User-Agent"] = USER_AGENT
-            session.headers["Accept"] = "application/json"
-            environment = session.merge_environment_settings(self._api_url, {}, True, None, None)
-            self._threads.line = line = _Line(
-                adapter=_DeadlineAdapter(pool_maxsize=1),
-                blank=session.prepare_request(requests.Request("GET", self._api_url)),
-                environment=dict(environment),
-            )
+            self._threads.line = line = _Line(self._api_url, self._api_key, self._timeout_s)
         return line
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+class _Unreachable(Exception):  # noqa: N818  (says what is the matter)
+    """There is no connection. `own_side`: because of a proxy, a certificate, the configuration."""
+
+    def __init__(self, reason: str, *, own_side: bool) -> None:
+        super().__init__(reason)
+        self.no_answer = NoAnswer(reason=reason, sent=False, own_side=own_side)
+
+
+class _TooLate(Exception):  # noqa: N818  (not an error)
+    """The time to leave has passed."""
+
+
 class _Line:
-    """A thread's connection to ChartMogul, and what all its requests have in common.
+    """A thread's connection to ChartMogul, with the times of the request that is on it."""
 
-    What a session makes of it is the same each time, and would cost more than the sending. An
-    adapter follows no redirect and keeps no cookie.
-    """
-
-    adapter: HTTPAdapter
-    blank: requests.PreparedRequest
-    environment: dict[str, Any]
-    """Proxies, whose certificates hold, and to read an answer bit by bit."""
-
-
-def _read(response: requests.Response) -> bytes:
-    content = bytearray()
-    for chunk in response.iter_content(65_536):
-        content += chunk
-        if len(content) >= MAX_BODY:
-            break
-    return bytes(content[:MAX_BODY])
-
-
-def _reason(error: Exception) -> str:
-    """The error in a few words. Its own text can hold addresses, so only its kind is told."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return "TLS failed: the server's certificate was not accepted"
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return "could not connect in time"
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.ContentDecodingError):
-        return "the answer could not be decoded"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the answer broke off"
-    if isinstance(error, requests.ConnectionError):
-        return "the connection failed"
-    return type(error).__name__
-
-
-class _Deadline:
-    """Ends a request for good: read timeouts start anew with every byte, this does not.
-
-    A lease is longer than this deadline, so that no second request for an email can start while
-    one is under way (promise 3).
-    """
-
-    def __init__(self, since_s: float, timeout_s: float) -> None:
-        self.sent = False
-        self._ends_s = since_s + timeout_s
+    def __init__(self, api_url: str, api_key: Secret, timeout_s: float) -> None:
+        self._api_url = api_url
+        self._timeout_s = timeout_s
+        credentials = base64.b64encode(f"{api_key.reveal()}:".encode()).decode()
+        self._headers = {
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "Content-Type": "application/json",
+            "Authorization": f"Basic {credentials}",
+        }
+        self._way: _Way | None = None
+        self._connection: _Connection | None = None
         self._sock: socket.socket | SSLTransport | None = None
+        self._leave_by_s = self._ends_by_s = 0.0
+        self._sent_s: float | None = None
+
+    def __del__(self) -> None:
+        self._close()
+
+    def connect(self, ends_by_s: float) -> NoAnswer | None:
+        """As `ChartMogul.connect`."""
+        self._ends_by_s, self._sent_s = ends_by_s, None
+        try:
+            with _watch.watching(self):
+                self._open()
+        except _Unreachable as unreachable:
+            return unreachable.no_answer
+        return None
+
+    def exchange(
+        self, method: str, path: str, body: bytes | None, *, leave_by_s: float, ends_by_s: float
+    ) -> Answer | NoAnswer | NotSent:
+        """One request and its answer."""
+        self._leave_by_s, self._ends_by_s, self._sent_s = leave_by_s, ends_by_s, None
+        try:
+            with _watch.watching(self):
+                connection, way = self._open()
+                connection.timeout = self._left_s()
+                headers = {**self._headers, **way.headers}
+                connection.request(method, way.target + path, body, headers, preload_content=False)
+                response = connection.getresponse()
+                content = self._read(response)
+            if self.over:  # cut off, the body may only look complete
+                raise TimeoutError
+            return Answer(
+                status=response.status,
+                body=content,
+                retry_after_s=retry_after_s(response.headers),
+                elapsed_s=self._elapsed_s(),
+            )
+        except _Unreachable as unreachable:
+            return unreachable.no_answer
+        except _TooLate:
+            self._close()
+            return NotSent()
+        except (
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,  # of an answer that is none
+        ) as error:
+            self._close()
+            sent = self._sent_s is not None
+            reason = f"no answer within {self._timeout_s:g} s" if self.over else _reason(error)
+            return NoAnswer(reason=reason, sent=sent, elapsed_s=self._elapsed_s())
+
+    def before_write(self) -> None:
+        """To be called directly before a request's bytes are written. Raises `_TooLate`."""
+        now_s = time.monotonic()
+        if now_s > self._leave_by_s:
+            raise _TooLate
+        if now_s >= self._ends_by_s:
+            raise TimeoutError
+        self._sent_s = now_s
 
     @property
     def over(self) -> bool:
         """Whether the time has passed; if so, the watch cuts the request off, or soon will."""
-        return time.monotonic() >= self._ends_s
-
-    def __enter__(self) -> None:
-        _watch.add(self)
-
-    def __exit__(self, *_: object) -> None:
-        _watch.remove(self)
-
-    def before_sending(self, connection: HTTPConnection) -> None:
-        """Raises ConnectTimeoutError when connecting has used up the time."""
-        # Not the connection: it forgets its socket while an answer that ends it is still read.
-        self._sock = connection.sock
-        if self.over:
-            raise urllib3.exceptions.ConnectTimeoutError
-        self.sent = True
+        return time.monotonic() >= self._ends_by_s
 
     def cut(self) -> None:
-        """End the request, whatever it waits for."""
-        sock = self._sock
+        """End the request, whatever it waits for. Called by another thread."""
+        connection = self._connection
+        sock = self._sock or (connection.sock if connection else None)
         while isinstance(sock, SSLTransport):  # TLS through the TLS of a proxy
             sock = sock.socket
         if sock is not None:
@@ -243,85 +266,273 @@ class _Deadline:
                 # Not SSLSocket's own, which takes TLS off a socket that another thread uses.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
+    def _open(self) -> tuple[_Connection, _Way]:
+        """The connection, opened again if the server has closed it. Raises `_Unreachable`."""
+        if self._way and self._connection and self._sock and _is_alive(self._sock):
+            return self._connection, self._way
+        self._close()
+        self._way = way = self._way or _Way(self._api_url)
+        self._connection = connection = way.connection(self)
+        connection.timeout = min(CONNECT_WITHIN_S, self._left_s())
+        try:
+            connection.connect()
+        except (
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,  # a host that cannot be written as one
+        ) as error:
+            unreachable = way.unreachable(error, connection)
+            self._close()
+            raise unreachable from None
+        # Keep the socket: urllib3 clears `connection.sock` on `Connection: close` while the body
+        # is still being read.
+        self._sock = connection.sock
+        return connection, way
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        content = bytearray()
+        for chunk in response.stream(65_536):
+            content += chunk
+            if len(content) >= MAX_BODY:
+                self._close()  # what is left unread would be taken for the next answer
+                break
+        else:
+            if self._connection and self._connection.sock is None:
+                self._close()
+        return bytes(content[:MAX_BODY])
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._sock = None
+
+    def _left_s(self) -> float:
+        return max(0.001, self._ends_by_s - time.monotonic())
+
+    def _elapsed_s(self) -> float:
+        return 0.0 if self._sent_s is None else time.monotonic() - self._sent_s
+
+
+class _Connection(HTTPConnection):
+    """Sends a request in one write, directly after asking its line whether it may leave."""
+
+    line: _Line
+    _held: list[bytes] | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._held = []
+        try:
+            super().request(*args, **kwargs)
+            whole = b"".join(self._held)
+        finally:
+            self._held = None
+        assert self.sock is not None  # noqa: S101  (opened before)
+        self.line.before_write()
+        self.sock.sendall(whole)
+
+    def send(self, data: Any) -> None:
+        if self._held is None:  # to a proxy, for a tunnel
+            super().send(data)
+        else:
+            self._held.append(data)
+
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Way:
+    """How ChartMogul is reached: its address, a proxy, certificates. Raises `_Unreachable`."""
+
+    headers: Mapping[str, str]
+    """What a proxy wants to see of each request."""
+    target: str
+    """What stands before each request's path."""
+
+    def __init__(self, api_url: str) -> None:
+        parts = urlsplit(api_url)
+        try:
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            host, port = "", None
+        if parts.scheme not in ("http", "https") or not host:
+            raise _Unreachable("CHARTMOGUL_API_URL is not an address", own_side=True)
+        self._tls = parts.scheme == "https"
+        self._host = host
+        self._port = port or (443 if self._tls else 80)
+        self._context: ssl.SSLContext | None = None
+        environment = requests.Session().merge_environment_settings(api_url, {}, None, None, None)
+        self._ca = environment["verify"]
+        proxies = {} if is_loopback(host) else environment["proxies"]
+        proxy = select_proxy(api_url, proxies)
+        self._proxy = proxy if not proxy or "://" in proxy else f"http://{proxy}"
+        self._proxy_headers = HTTPAdapter().proxy_headers(self._proxy) if self._proxy else {}
+        forwarded = bool(self._proxy) and not self._tls
+        self.headers = self._proxy_headers if forwarded else {}
+        self.target = api_url if forwarded else parts.path
+
+    def connection(self, line: _Line) -> _Connection:
+        """A connection that is not open yet."""
+        options: dict[str, Any] = {}
+        if self._tls:
+            options["ssl_context"] = self._tls_context()
+        if not self._proxy:
+            connection = self._made(self._tls, self._host, self._port, options)
+        else:
+            proxy = self._proxy_manager(self._proxy)
+            assert proxy.proxy is not None  # noqa: S101
+            options |= {"proxy": proxy.proxy, "proxy_config": proxy.proxy_config}
+            if proxy.proxy.scheme == "https":
+                options["ssl_context"] = self._tls_context()
+            tls = self._tls or proxy.proxy.scheme == "https"
+            connection = self._made(tls, proxy.proxy.host or "", proxy.proxy.port, options)
+            if self._tls:
+                connection.set_tunnel(
+                    self._host, self._port, self._proxy_headers, scheme=proxy.proxy.scheme or "http"
+                )
+        connection.line = line
+        return connection
+
+    def unreachable(self, error: Exception, connection: HTTPConnection) -> _Unreachable:
+        """Why the connection could not be opened."""
+        words = _connecting_reason(error)
+        to = f"{self._host}:{self._port}"
+        if self._proxy:
+            proxy = f"the proxy at {connection.host}:{connection.port}"
+            if refused := re.match(r"Tunnel connection failed: ([0-9]+)", str(error)):
+                return _Unreachable(
+                    f"{proxy} refused ({refused[1]}) to connect to {to}",
+                    # With 5xx it says that it did not reach ChartMogul.
+                    own_side=not refused[1].startswith("5"),
+                )
+            if not connection.has_connected_to_proxy:
+                return _Unreachable(f"no connection to {proxy}: {words}", own_side=True)
+            if isinstance(error, http.client.HTTPException):
+                return _Unreachable(f"{proxy} does not answer as a proxy does", own_side=True)
+        if isinstance(error, ssl.SSLCertVerificationError | CertificateError):
+            return _Unreachable(f"the certificate of {to} does not verify: {words}", own_side=True)
+        if isinstance(error, ValueError | urllib3.exceptions.LocationParseError):
+            return _Unreachable("CHARTMOGUL_API_URL is not an address", own_side=True)
+        return _Unreachable(f"no connection to {to}: {words}", own_side=False)
+
+    @staticmethod
+    def _made(tls: bool, host: str, port: int | None, options: dict[str, Any]) -> _Connection:
+        return (_TLSConnection if tls else _Connection)(host, port, **options)
+
+    def _proxy_manager(self, proxy: str) -> urllib3.ProxyManager:
+        parts = urlsplit(proxy)
+        try:
+            context = self._tls_context() if parts.scheme == "https" else None
+            return urllib3.ProxyManager(proxy, proxy_ssl_context=context)
+        except urllib3.exceptions.ProxySchemeUnknown:
+            reason = f"a proxy is http:// or https://, not {parts.scheme}://"
+        except (urllib3.exceptions.HTTPError, ValueError):
+            reason = "the address of the proxy cannot be read"
+        raise _Unreachable(reason, own_side=True)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._context is None:
+            ca = DEFAULT_CA_BUNDLE_PATH if self._ca in (True, None) else str(self._ca)
+            context = create_urllib3_context()
+            try:
+                if os.path.isdir(ca):
+                    context.load_verify_locations(capath=ca)
+                else:
+                    context.load_verify_locations(cafile=ca)
+            except OSError as error:
+                words = "no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+                reason = f"the CA file {ca} (REQUESTS_CA_BUNDLE) cannot be read: {words}"
+                raise _Unreachable(reason, own_side=True) from None
+            self._context = context
+        return self._context
+
+
+def _is_alive(sock: socket.socket | SSLTransport) -> bool:
+    """Whether the server has kept an idle connection open."""
+    try:
+        sock.settimeout(0)
+        # Nothing may come while no request is under way. TLS takes up its own messages here, such
+        # as session tickets.
+        sock.recv(1)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def _connecting_reason(error: Exception) -> str:
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    if isinstance(cause, CertificateError):
+        return "it is another host's"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed ({cause.reason})"
+    if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError):
+        return "timed out"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    return "the connection failed"
+
+
+def _reason(error: Exception) -> str:
+    """The error in a few words. Its own text can hold what was sent, so only its kind is told."""
+    match error:
+        case TimeoutError() | urllib3.exceptions.TimeoutError():
+            return "no answer in time"
+        case urllib3.exceptions.DecodeError():
+            return "the answer could not be decoded"
+        case ConnectionError() | urllib3.exceptions.ConnectionError():
+            if isinstance(error, urllib3.exceptions.ProtocolError):
+                return "the answer broke off"
+            return "the connection failed"
+        case http.client.HTTPException():
+            return "the answer is not HTTP"
+        case urllib3.exceptions.HTTPError():
+            return "the answer broke off"
+    return "the connection failed"
+
 
 class _Watch:
-    """Cuts off requests whose deadline is over.
+    """Cuts off requests whose time is over: read timeouts start anew with every byte.
 
-    One thread looks after all of them: a timer for each would be a seventh of a worker's CPU time.
+    A lease is longer than a request's time, so that no second request for an email can start while
+    one is under way (promise 3). One thread looks after all of them: a timer for each would be a
+    seventh of a worker's CPU time.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._deadlines: set[_Deadline] = set()
+        self._lines: set[_Line] = set()
         self._any = threading.Event()
         self._thread = threading.Thread()
 
-    def add(self, deadline: _Deadline) -> None:
+    @contextlib.contextmanager
+    def watching(self, line: _Line) -> Any:
+        """Cut this line off when its time is over."""
         with self._lock:
-            self._deadlines.add(deadline)
+            self._lines.add(line)
             self._any.set()
             if not self._thread.is_alive():  # also in a process that was forked
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
-
-    def remove(self, deadline: _Deadline) -> None:
-        with self._lock:
-            self._deadlines.discard(deadline)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lines.discard(line)
 
     def _run(self) -> None:
         while self._any.wait():
             time.sleep(WATCH_EVERY_S)
             with self._lock:  # so none is cut off that has just ended: its connection lives on
-                for deadline in self._deadlines:
-                    if deadline.over:
-                        deadline.cut()
-                if not self._deadlines:
+                for line in self._lines:
+                    if line.over:
+                        line.cut()
+                if not self._lines:
                     self._any.clear()
 
 
 _watch = _Watch()
-
-
-class _Current(threading.local):
-    deadline: _Deadline
-    departing: Departing
-
-
-_current = _Current()
-
-
-class _Bounded(HTTPConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        with _current.departing():
-            _current.deadline.before_sending(self)
-            super().request(*args, **kwargs)
-
-
-class _BoundedTLS(_Bounded, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _Bounded
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _BoundedTLS
-
-
-_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
-
-
-class _DeadlineAdapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        if not isinstance(manager, urllib3.ProxyManager):
-            raise requests.exceptions.InvalidProxyURL  # SOCKS: its connections know no deadline
-        manager.pool_classes_by_scheme = _POOLS
-        return manager

@@ -6,28 +6,29 @@ A 200 may change nothing (reference: "A 200 may change nothing"), so only the ec
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
-from ..jobs.attributes import Attribute, AttributeType, canonical, in_utc, instant
+from ..jobs.attributes import Attribute, AttributeType, canonical
 from ..jobs.errors import InvalidJob
+from ..jobs.times import in_utc, instant
 
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def shows(entry: object, attribute: Attribute) -> bool:
-    """Whether a customer of the answer has this value."""
-    match entry:
-        case {"attributes": {"custom": dict() as custom}} if attribute.key in custom:
-            return same(attribute, custom[attribute.key])
-    return False
+def shows(custom: Mapping[str, object], attribute: Attribute) -> bool:
+    """Whether custom attributes of an answer, by key (`Verdict.shown`), hold this value."""
+    return attribute.key in custom and same(attribute, custom[attribute.key])
 
 
 def same(attribute: Attribute, echoed: object) -> bool:
     """Whether an echoed JSON value means what was sent."""
     match attribute.type:
         case AttributeType.String:
-            return echoed == attribute.value
+            return _same_text(str(attribute.value), echoed)
         case AttributeType.Boolean:
             return _boolean(echoed) == attribute.value
         case AttributeType.Timestamp:
@@ -44,9 +45,34 @@ def same(attribute: Attribute, echoed: object) -> bool:
             return sent_number == back_number or float(sent_number) == float(back_number)
 
 
+# A text that is a number as JSON writes it: nothing of it is lost when it comes back as one. With
+# "007" or "+49" something is.
+_PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+
+
+def _same_text(sent: str, echoed: object) -> bool:
+    """White space around a text may be gone, and a number or boolean may have come out of it."""
+    text = _plain(sent)
+    match echoed:
+        case str():
+            return _plain(echoed) == text
+        case bool():
+            return text.casefold() == str(echoed).casefold()
+        case int() | float() if _PLAIN_NUMBER.fullmatch(text):
+            return _number(text) == _number(echoed)
+    return False
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text.strip())
+
+
 def _boolean(value: object) -> object:
+    word = value.strip().casefold() if isinstance(value, str) else value
+    if word in (0.0, 1.0):  # also as floats
+        return bool(word)
     try:
-        return canonical(AttributeType.Boolean, value)
+        return canonical(AttributeType.Boolean, word)
     except InvalidJob:
         return None
 

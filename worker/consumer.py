@@ -1,28 +1,43 @@
-"""How entries of the broker's queues come into the worker, whatever is in them.
+"""How entries of the broker's queues come into the worker, whatever is in them, whatever happens.
 
 To Kombu and Celery, an entry that cannot be read is an "unrecoverable error", and the worker ends:
 text that is no JSON, JSON that is no envelope, a body of another form. Here such an entry is
 dropped and the worker goes on. No job is lost with it: messages hold none, and the ticker finds
 what is in the inbox.
+
+And when Redis is away or answers with errors, the consumer connects again, every two seconds at
+the latest, and says once what is wrong.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
-import redis
 from celery.worker.consumer import Consumer
-from kombu.exceptions import InconsistencyError
-from kombu.transport.redis import Channel
+from celery.worker.state import maybe_shutdown
+from kombu.exceptions import InconsistencyError, OperationalError
+
+from ..config.broker import Channel
+from ..config.redis_errors import DataError, RedisError
+from .app import trouble
 
 log = logging.getLogger(__name__)
 
+_CELERYS_LOG = logging.getLogger("celery.worker.consumer.consumer")
+
+PART = "consumer"
+RECONNECT_S = 2.0
+"""The longest pause between two tries to connect."""
+
 # What is not the entry's fault. Kombu's own lists will not do: they count a KeyError among the
 # connection's errors, and so take a missing field for a lost connection.
-_THE_BROKERS = (Empty, OSError, InconsistencyError, redis.RedisError)
+_THE_BROKERS = (Empty, OSError, InconsistencyError, OperationalError, RedisError)
 
 
 class Intake(Consumer):
@@ -34,10 +49,39 @@ class Intake(Consumer):
         options = kwargs.get("worker_options") or {}
         kwargs["worker_options"] = options | {"without_gossip": True, "without_mingle": True}
         super().__init__(*args, **kwargs)
+        self._last_error_s = 0.0
 
     def ensure_connected(self, conn: Any) -> Any:
+        """Connect, as often as it takes. Celery's own pauses grow to half a minute."""
         conn.transport.Channel = _Channel
-        return super().ensure_connected(conn)
+        connected: Any = conn.ensure_connection(
+            lambda error, _interval_s: trouble.met(PART, error),
+            None,
+            interval_start=0.5,
+            interval_step=0.5,
+            interval_max=RECONNECT_S,
+            callback=maybe_shutdown,
+        )
+        self.first_connection_attempt = False
+        return connected
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        self._pause(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        with _silenced(_CELERYS_LOG), catch_warnings():  # it would say the same, each time
+            simplefilter("ignore", PendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+        self._pause(exc)
+
+    def _pause(self, error: Exception) -> None:
+        """Say it. The first error costs no time; where others follow, wait before the next."""
+        trouble.met(PART, error)
+        last_s, self._last_error_s = self._last_error_s, time.monotonic()
+        until_s = last_s + RECONNECT_S
+        while (left_s := until_s - time.monotonic()) > 0:
+            maybe_shutdown()
+            time.sleep(min(left_s, 0.1))
 
     def on_send_event_buffered(self) -> None:  # type: ignore[override]  # the stubs are wrong
         """Nothing: events are sent by the clock (app.py, `Reports`)."""
@@ -45,39 +89,69 @@ class Intake(Consumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         receive = super().create_task_handler(*args, **kwargs)
 
-        def on_task_received(message: Any) -> None:
-            try:
-                receive(message)
-            except Exception as error:
-                if _is_the_brokers(error):
+        def on_task_received(message: Any) -> Any:
+            fault = _fault(message, self.app.tasks)
+            if fault:
+                _drop(fault)
+            else:
+                try:
+                    return receive(message)
+                except _THE_BROKERS:
                     raise
-                _tell(error)
-                # Until then it counts as one that a thread is busy with.
-                if not message.acknowledged:
-                    message.reject_log_error(log, _THE_BROKERS)
+                except Exception:
+                    log.exception("a message could not be given to the pool; it is dropped")
+            if not message.acknowledged:  # until then it counts as one that a thread is busy with
+                message.reject_log_error(log, _THE_BROKERS)
+            return None
 
         return on_task_received
 
 
 class _Channel(Channel):
-    # Closing, kombu puts back what was not acknowledged; when it closes since Redis is away, that
-    # attempt can end the worker. The inbox and the leases put back what matters.
-    do_restore = False
-
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
+        except DataError as error:
+            # Of redis-py's errors, the one that is raised before anything is sent.
+            _drop(type(error).__name__)
+        except _THE_BROKERS:
+            raise
         except Exception as error:
-            if _is_the_brokers(error):
-                raise
-            _tell(error)  # without what it holds, which may be anything
-            return True
+            # What was read is the envelope; `on_task_received` raises nothing else.
+            _drop(type(error).__name__)
+        return True
 
 
-def _is_the_brokers(error: Exception) -> bool:
-    # Of redis-py's errors, DataError is raised before anything is sent: for a part of the entry.
-    return isinstance(error, _THE_BROKERS) and not isinstance(error, redis.DataError)
+def _fault(message: Any, tasks: Any) -> str:
+    """Why a message is no task of ours; "" if it is one. Without what it holds: that may be all."""
+    headers = message.headers
+    if not isinstance(headers, dict):
+        return "it has no headers"
+    if not isinstance(headers.get("task"), str) or headers["task"] not in tasks:
+        return "it names no task of ours"
+    if not isinstance(headers.get("id"), str):
+        return "it has no id"
+    limits = headers.get("timelimit") or []
+    if headers.get("eta") or headers.get("expires") or limits not in ([], [None, None]):
+        return "it has a time of its own"
+    try:
+        body = message.decode()
+    except Exception as error:  # of any decoder
+        return type(error).__name__
+    kinds = [type(part) for part in body] if isinstance(body, list) else []
+    if kinds not in ([list, dict, dict], [list, dict, type(None)]):
+        return "its body has another form"
+    return ""
 
 
-def _tell(error: Exception) -> None:
-    log.error("dropped an entry of the broker's queue that is no task (%s)", type(error).__name__)
+def _drop(fault: str) -> None:
+    log.error("dropped an entry of the broker's queue that is no task (%s)", fault)
+
+
+@contextmanager
+def _silenced(logger: logging.Logger) -> Iterator[None]:
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

@@ -1,4 +1,4 @@
-"""Celery as the courier's post: messages to workers, events to Flower, with no email or value."""
+"""Celery as the way to other workers and to Flower: messages and events, with no email or value."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK, CourierCelery
-from ..jobs.job import AttributeJob, describe
+from ..config.redis_errors import RedisError
+from ..jobs.emails import describe
+from ..jobs.job import AttributeJob
 from ..jobs.outcome import Outcome
-from ..state.mailboxes import Lease
 
 log = logging.getLogger(__name__)
 
+DELIVER_SHOWN = "what is due"
 
-class CeleryNotifier:
-    """Sends through an application, and reports through the worker's event dispatcher."""
+
+class Notifier:
+    """Asks workers for more work through an application, and shows Flower how jobs stand."""
 
     def __init__(self, app: CourierCelery) -> None:
         self._app = app
+        self.hostname: str | None = None
+        """The worker's name."""
         self.dispatcher: Any = None
         """The worker's event dispatcher, while it is connected."""
 
     def accept(self, account: str) -> None:
-        self._send(ACCEPT_TASK, [account], ACCEPT_SHOWN)
+        """Ask a worker to accept what is in the inbox."""
+        self._send(ACCEPT_TASK, account, ACCEPT_SHOWN)
 
-    def deliver(self, account: str, lease: Lease) -> None:
-        shown = describe(lease.email, lease.attributes)
-        self._send(DELIVER_TASK, [account, lease.mailbox_id, lease.token], shown)
+    def deliver(self, account: str) -> None:
+        """Ask a worker for a stint of deliveries."""
+        self._send(DELIVER_TASK, account, DELIVER_SHOWN)
 
-    def _send(self, task: str, args: list[Any], shown: str) -> None:
+    def _send(self, task: str, account: str, shown: str) -> None:
         try:
-            self._app.send_task(task, args, argsrepr=shown, kwargsrepr="", retry=False)
-        except OperationalError:
-            # Nothing is lost: the ticker looks into the inbox, and the lease will expire.
+            self._app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
+        except (OperationalError, RedisError):
+            # Nothing is lost: each worker looks once a second for what is to be done.
             log.warning("could not send %s: the broker does not answer", task)
 
     def received(self, job: AttributeJob) -> None:
@@ -44,7 +50,7 @@ class CeleryNotifier:
         )
 
     def report(self, outcome: Outcome) -> None:
-        """Show how a job stands. Nothing else may have been told of it before."""
+        """Show how a job stands. Nothing else may have been shown of it before."""
         shown: dict[str, Any] = {"retries": max(0, outcome.attempts - 1)}
         if outcome.email:
             shown["args"] = describe(outcome.email, len(outcome.keys))
@@ -52,7 +58,7 @@ class CeleryNotifier:
             shown["runtime"] = (outcome.settled_at - outcome.accepted_at).total_seconds()
         if outcome.successful:
             self._event("succeeded", outcome.job_id, result=outcome.summary(), **shown)
-        elif outcome.ended:
+        elif outcome.settled:
             self._event("failed", outcome.job_id, exception=outcome.summary(), **shown)
         else:
             again = outcome.next_attempt_at
@@ -60,7 +66,7 @@ class CeleryNotifier:
             self._event("retried", outcome.job_id, exception=outcome.summary() + when, **shown)
 
     def _event(self, kind: str, job_id: str, **shown: Any) -> None:
-        """A job is shown as a task with its id."""
+        """Flower shows a job as a task with its id."""
         dispatcher = self.dispatcher
         if dispatcher is not None and dispatcher.enabled:
             dispatcher.send(f"task-{kind}", uuid=job_id, name=JOB_TASK, **shown)

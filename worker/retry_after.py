@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -9,25 +10,34 @@ from email.utils import parsedate_to_datetime
 MAX_S = 300
 """More than this is not waited for at once: ChartMogul is asked again."""
 
+# One header, or several that were joined with ", "; a date has one comma of its own.
+_VALUE = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,[^,]+|[^,]+", re.IGNORECASE)
+
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, by either form of `Retry-After` (RFC 9110, 10.2.3); None if it says nothing.
 
-    A date is compared with the answer's own `Date`, if it has one, since clocks differ.
+    Decimals, which the RFC does not know, are taken for what they say. Of several values that
+    can be read the longest holds. A date is compared with the answer's own `Date`, if it has one,
+    since clocks differ.
     """
-    text = headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:10]), MAX_S)
+    now = _date(headers.get("Date", ""))
+    found = [_seconds(text.strip(), now) for text in _VALUE.findall(headers.get("Retry-After", ""))]
+    return max((seconds for seconds in found if seconds is not None), default=None)
+
+
+def _seconds(text: str, now: datetime | None) -> float | None:
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text):
+        return min(float(text), MAX_S)
     then = _date(text)
     if then is None:
         return None
-    now = _date(headers.get("Date", "")) or datetime.now(UTC)
-    return min(max(0.0, (then - now).total_seconds()), MAX_S)
+    return min(max(0.0, (then - (now or datetime.now(UTC))).total_seconds()), MAX_S)
 
 
 def _date(text: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from threading import Event
+
 from ..config.celery import ACCEPT_TASK, DELIVER_TASK
-from .app import app, courier_of
+from ..config.redis_errors import RedisError
+from .app import account_worker_of, app, stopping, trouble
 
 
-@app.task(name=ACCEPT_TASK)
-def accept(account: str, job_id: str | None = None) -> str:  # noqa: ARG001  # of 0.1.0's producers
-    """Accept what is in an account's inbox."""
-    return f"jobs accepted: {courier_of(account).accept()}"
+# Not lazy: where Celery finds that a pool of another application started this process, it would
+# make lazy tasks everybody's.
+@app.task(name=ACCEPT_TASK, lazy=False)
+def accept(account: str) -> str:
+    """Accept what is in an account's inbox, and deliver what can be delivered."""
+    return _done(account_worker_of(account).accept)
 
 
-@app.task(name=DELIVER_TASK)
-def deliver(account: str, mailbox_id: str, token: str) -> str:
-    """Make deliveries, the first under this lease."""
-    return courier_of(account).deliver(mailbox_id, token)
+@app.task(name=DELIVER_TASK, lazy=False)
+def deliver(account: str) -> str:
+    """Deliver what is due for an account, for some seconds."""
+    return _done(account_worker_of(account).deliver)
+
+
+def _done(work: Callable[[Event], str]) -> str:
+    """What came of the work. Redis's trouble is said once; the ticker asks for the work again."""
+    try:
+        done = work(stopping)
+    except RedisError as error:
+        trouble.met("deliveries", error)
+        return f"Redis failed ({type(error).__name__})"
+    trouble.over("deliveries")
+    return done

@@ -1,26 +1,37 @@
-"""What an answer of ChartMogul means: the table of the design, as a pure function."""
+"""What an answer of ChartMogul leads to: the table of the design, as a pure function.
+
+The first row that fits wins. "ChartMogul's body" is JSON in one of its shapes; a page, a text or
+nothing may be a proxy's. What becomes of each job then is decided in `settlement`.
+"""
 
 from __future__ import annotations
 
+import html
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
-from .chartmogul import Answer, NoAnswer
+from .chartmogul import MAX_BODY, Answer, NoAnswer
+from .masking import MAX_READ
 
 
 class Kind(StrEnum):
     """Whose fault it is, if anyone's."""
 
     TAKEN = "taken"
-    """2xx with customers: what their entries show decides about each job."""
+    """Accepted: the values that the answer shows decide about each job."""
     UNMATCHED = "unmatched"
     """No customer has this email."""
     CONTENT = "content"
     """ChartMogul refuses what was sent."""
+    ROUTE = "route"
+    """A 404 that does not speak of the email: a ping decides (`judge_route`)."""
     ACCOUNT = "account"
-    """The key or the plan is at fault; no job is."""
+    """The key, the plan or our own side is at fault; no job is."""
     PACE = "pace"
     """Too many requests; no job is at fault."""
     SERVER = "server"
@@ -34,8 +45,14 @@ class Verdict:
     kind: Kind
     http_status: int | None = None
     message: str | None = None
+    """The answer's words, not masked yet, or ours. None for TAKEN."""
+    unproven: str = "ChartMogul answered without showing the values"
+    """For TAKEN: why a job whose values are not shown is not delivered."""
     entries: tuple[Any, ...] = ()
     """The customers of a 2xx, as they came."""
+    shown: tuple[Mapping[str, Any], ...] = ()
+    """The custom attributes that a 2xx shows, by key: one mapping for each customer, or one for
+    an answer that shows attributes without customers."""
     retry_after_s: float | None = None
     """Seconds that the answer asks to wait."""
     may_still_act: bool = False
@@ -43,7 +60,7 @@ class Verdict:
 
     @property
     def strange(self) -> bool:
-        """Whether this is no answer of ChartMogul's: a redirect, a proxy's page, a wrong URL."""
+        """Whether this is no answer of ChartMogul's: a redirect, or a proxy's page."""
         return (
             self.kind is Kind.SERVER
             and self.http_status is not None
@@ -51,94 +68,278 @@ class Verdict:
         )
 
 
-# From ChartMogul's reference, "Status codes". 504 and 524 come from the proxy in front, which has
-# given up on a server that goes on; 520 says that its answer made no sense to the proxy.
-_KINDS = {
-    400: Kind.CONTENT,
-    401: Kind.ACCOUNT,
-    402: Kind.ACCOUNT,
-    403: Kind.ACCOUNT,
-    404: Kind.UNMATCHED,
-    422: Kind.CONTENT,
-    429: Kind.PACE,
-}
-_SERVER_ERRORS = {500, 502, 503, 504, 520, 524}
-_GAVE_UP_WAITING = {502, 504, 520, 524}
+# 504, 522 and 524 come from the proxy in front, which has given up on a server that goes on; 520
+# says that its answer made no sense to the proxy. 598 and 599 are proxies' own for a timeout.
+_GAVE_UP_WAITING = {502, 504, 520, 522, 524, 598, 599}
+_SERVER_ERRORS = {408, 425, 500, 502, 503, 504, 520, 522, 524}
 
-MAX_MESSAGE = 10_000
-"""Characters of a message that are read: far above what is shown of it, since the email and the
-values are taken out of it first."""
+_PARTS = ("message", "error", "errors", "error_details", "detail", "details")
+_PARAMS = ("param", "field", "attribute", "key")
+_MARKS = {"code", "message", "param", "error", "errors", "error_details"}
+_CODES = ("code", "status", "status_code", "statusCode")
+_MAX_DEPTH = 20
+_MAX_PHRASES = 100
+
+# Not where it is a part of a path, such as `/v1/customers/attributes/custom`.
+_OF_THE_EMAIL = re.compile(r"(?<![/\w])(e-?mails?|customers?)(?![/\w])", re.IGNORECASE)
+_OF_THE_PACE = re.compile(
+    r"\b(rates?|connections?|too many|throttl\w+|parallel|concurren\w+)\b", re.IGNORECASE
+)
+_OF_A_BREAK = re.compile(
+    r"refused|fail|reset|time[d -]*out|closed|lost|terminat|disconnect", re.IGNORECASE
+)
+# What an error within a 200 says that has no code: the first that fits; else it is the content.
+_SAID = (
+    (429, re.compile(r"\brate\b.*\b(limit|exceed)|too many (parallel|requests|conn)", re.I | re.S)),
+    (401, re.compile(r"api[ _-]?key|unauthori[sz]ed|authenticat|credential", re.IGNORECASE)),
+    (403, re.compile(r"forbidden|permission|\btrial\b|\bplan\b.*\bexpired", re.I | re.S)),
+    (404, re.compile(r"not found|(can.?t|cannot|could ?n.t|no) .*(find|customer)|not exist", re.I)),
+    (500, re.compile(r"internal|server error|unavailable|try again|time[d -]*out", re.IGNORECASE)),
+)
 
 
 def judge(answer: Answer | NoAnswer) -> Verdict:
     """The verdict on an answer. Never fails on the answer's form."""
     if isinstance(answer, NoAnswer):
-        return Verdict(kind=Kind.SERVER, message=answer.reason, may_still_act=answer.sent)
-    document = _json(answer.body)
+        kind = Kind.ACCOUNT if answer.own_side else Kind.SERVER
+        return Verdict(kind=kind, message=answer.reason, may_still_act=answer.sent)
+    document = _document(answer.body)
     if 200 <= answer.status < 300:
-        return _judge_2xx(answer, document)
-    kind = _KINDS.get(answer.status, Kind.SERVER)
-    message = _message(document)
-    if answer.status == 503 and message and "connection" in message.lower():
-        kind = Kind.PACE  # "more than 20 parallel connections", or plain unavailability
-    if answer.status in (403, 404) and document is None and answer.body.strip():
-        kind = Kind.SERVER  # a page of a proxy or a wrong URL: no word on the account or the email
-    return Verdict(
-        kind=kind,
-        http_status=answer.status,
-        message=message or f"HTTP {answer.status}",
-        retry_after_s=answer.retry_after_s,
-        may_still_act=answer.status in _GAVE_UP_WAITING,
+        return replace(_judge_2xx(answer, document), retry_after_s=answer.retry_after_s)
+    return _judge_error(answer, answer.status, document)
+
+
+def judge_route(verdict: Verdict, ping: Answer | NoAnswer) -> Verdict:
+    """The verdict on a 404 that does not speak of the email, given what a ping got right after.
+
+    Returns:
+        UNMATCHED when the ping was answered: the route is right, so the email has no customer.
+        ACCOUNT when it was refused: the route is wrong. Where the ping met a limit or a failure
+        of the server, nothing is decided, and its own verdict holds for the request too.
+    """
+    if is_pong(ping):
+        return replace(verdict, kind=Kind.UNMATCHED)
+    found = judge(ping)
+    if found.kind in (Kind.PACE, Kind.SERVER) and not found.strange:
+        return replace(found, may_still_act=False)
+    if found.kind is Kind.ACCOUNT:
+        return found
+    message = f"{verdict.message}; a ping fails too (HTTP {found.http_status}): "
+    return replace(
+        verdict, kind=Kind.ACCOUNT, message=message + "check CHARTMOGUL_API_URL, it ends in /v1"
     )
 
 
+def is_pong(answer: Answer | NoAnswer) -> bool:
+    """Whether this is ChartMogul's answer to a ping: `{"data": "pong!"}`."""
+    if isinstance(answer, NoAnswer) or answer.status != 200:
+        return False
+    document = _document(answer.body)
+    return isinstance(document, dict) and "data" in document
+
+
 def _judge_2xx(answer: Answer, document: object) -> Verdict:
-    match document:
-        case {"entries": [*entries]} if entries:
-            return Verdict(kind=Kind.TAKEN, http_status=answer.status, entries=tuple(entries))
-        case {"entries": []}:
-            return Verdict(
-                kind=Kind.UNMATCHED,
-                http_status=answer.status,
-                message="no customer has this email",
-            )
-    if document is None and answer.body.strip():
-        # A proxy's page, or an answer that broke off.
+    entries = tuple(_customers(document))
+    shown = tuple(map(_custom, entries)) or tuple(filter(None, [_custom({"attributes": document})]))
+    taken = Verdict(
+        kind=Kind.TAKEN,
+        http_status=answer.status,
+        entries=entries,
+        shown=shown,
+    )
+    larger = len(answer.body) >= MAX_BODY
+    if larger:
+        mebibytes = MAX_BODY // 1024**2
+        unproven = f"{taken.unproven} in the first {mebibytes} MiB of the answer"
+        taken = replace(taken, unproven=unproven)
+    if shown:
+        return taken
+    words = _words(document)
+    if isinstance(document, dict) and (code := _error_code(document, words or "")):
+        return _judge_error(answer, code, document)
+    if larger:
+        return taken
+    if answer.status in (202, 204):
+        return replace(
+            taken, unproven=f"ChartMogul accepted the request (HTTP {answer.status}), without proof"
+        )
+    if document is None and not _is_null(answer.body):
         return Verdict(
             kind=Kind.SERVER,
             http_status=answer.status,
-            message=f"HTTP {answer.status} with something else than JSON",
-            may_still_act=True,
+            message=_with_text(f"HTTP {answer.status} with something else than JSON", answer.body),
+            may_still_act=True,  # it may be an answer that broke off
         )
-    return Verdict(kind=Kind.TAKEN, http_status=answer.status)
+    return replace(taken, kind=Kind.UNMATCHED, message=words or "no customer has this email")
 
 
-def _json(body: bytes) -> object:
+def _judge_error(answer: Answer, status: int, document: object) -> Verdict:
+    """What an error means: `status` is the answer's, or that of an error within a 200."""
+    words = _words(document)
+    marked = isinstance(document, dict) and not _MARKS.isdisjoint(document)
+    ours = words is not None or marked
+    kind = _kind(status, ours, words or _text(answer.body))
+    message = words
+    if message is None:
+        known = ours or kind is not Kind.SERVER or status in _SERVER_ERRORS
+        message = f"HTTP {status}" if known else f"HTTP {status}, but not from ChartMogul"
+        message = message if ours else _with_text(message, answer.body)
+    if status == 407:
+        message = "the proxy refused (407)"
+    return Verdict(
+        kind=kind,
+        http_status=answer.status,
+        message=message,
+        retry_after_s=answer.retry_after_s,
+        may_still_act=status in _GAVE_UP_WAITING,
+    )
+
+
+def _kind(status: int, ours: bool, words: str) -> Kind:
+    """Whose fault an error is. `ours`: its body is ChartMogul's."""
+    match status:
+        case 407:
+            return Kind.ACCOUNT  # no server answers so: it is our proxy
+        case 429:
+            return Kind.PACE
+        case 503 if _OF_THE_PACE.search(words) and not _OF_A_BREAK.search(words):
+            return Kind.PACE  # "more than 20 parallel connections", or plain unavailability
+        case 413:
+            return Kind.CONTENT
+        case 408 | 425:
+            return Kind.SERVER
+        case _ if not 400 <= status < 500 or not ours:
+            return Kind.SERVER
+        case 404:
+            return Kind.UNMATCHED if _OF_THE_EMAIL.search(words) else Kind.ROUTE
+        case 401 | 402 | 403:
+            return Kind.ACCOUNT
+        case _:
+            return Kind.CONTENT
+
+
+def _error_code(document: Mapping[str, Any], words: str) -> int | None:
+    """The status that an error within a 2xx stands for; None if the document is none."""
+    nested = document.get("error")
+    for part in (document, nested if isinstance(nested, dict) else {}):
+        for name in _CODES:
+            code = str(part.get(name))
+            if re.fullmatch("[45][0-9][0-9]", code, re.ASCII):
+                return int(code)
+    said = next((code for code, pattern in _SAID if pattern.search(words)), None)
+    if words and any(document.get(name) for name in ("error", "errors", "error_details")):
+        return said or 422
+    return said if document.get("message") else None
+
+
+def _customers(document: object) -> list[Any]:
+    """The customers of an answer, in its documented form, bare in a list, or one by itself."""
+    match document:
+        case {"entries": [*entries]}:
+            return entries
+        case {"entries": {"attributes": _} as entry}:
+            return [entry]
+        case {"attributes": {}}:
+            return [document]
+        case [*entries] if any(isinstance(e, dict) and "attributes" in e for e in entries):
+            return entries
+    return []
+
+
+def _custom(entry: object) -> Mapping[str, Any]:
+    """A customer's custom attributes: an object, or a list as the vendor's PHP client tests it."""
+    match entry:
+        case {"attributes": {"custom": dict() as custom}}:
+            return custom
+        case {"attributes": {"custom": [*custom]}}:
+            return {
+                each["key"]: each["value"]
+                for each in custom
+                if isinstance(each, dict) and isinstance(each.get("key"), str) and "value" in each
+            }
+    return {}
+
+
+def _document(body: bytes) -> object:
+    """The body's JSON; of a body larger than we read, what came whole. None for anything else."""
     try:
         document: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return _begun(body.decode(errors="ignore")) if len(body) >= MAX_BODY else None
+    return document
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[][{},]', re.DOTALL)
+
+
+def _begun(text: str) -> object:
+    """The JSON of a text that breaks off, up to the last value that is whole."""
+    open_: list[str] = []
+    end, closing = 0, ""
+    for token in _TOKEN.finditer(text):
+        match token[0]:
+            case "{":
+                open_.append("}")
+            case "[":
+                open_.append("]")
+            case "," | "}" | "]" as char:
+                if char != "," and open_:
+                    open_.pop()
+                end, closing = token.start() + (char != ","), "".join(reversed(open_))
+        if len(open_) > _MAX_DEPTH:
+            return None
+    try:
+        document: object = json.loads(text[:end] + closing)
     except (ValueError, RecursionError):
         return None
     return document
 
 
-def _message(document: object) -> str | None:
-    """The best words in an error of any of the three shapes."""
-    match document:
-        case {"message": str(message), "param": str(param)} if message.strip():
-            # Which attribute it is about, where the message does not say so itself.
-            return _text(message if param in message else f"{param}: {message}")
-        case {"message": str(message)} if message.strip():
-            return _text(message)
-        case {"error": str(message)} if message.strip():
-            return _text(message)
-        case {"errors": dict(errors)} if errors:
-            return _text("; ".join(f"{field}: {_text(reason)}" for field, reason in errors.items()))
-        case {"errors": [*errors]} if errors:
-            return _text("; ".join(map(str, errors)))
-    return None
+def _is_null(body: bytes) -> bool:
+    return body.strip() in (b"", b"null")
 
 
-def _text(words: object) -> str:
-    text = ", ".join(map(str, words)) if isinstance(words, list) else str(words)
+def _words(document: object) -> str | None:
+    """The words of an error in any of its shapes; None where it has none."""
+    phrases = dict.fromkeys(islice(_phrases(document, "", 0), _MAX_PHRASES))
+    return _cut("; ".join(phrases)) or None
+
+
+def _phrases(part: object, about: str, depth: int) -> Iterator[str]:
+    """Each text within a part of an error, with the name of what it is about before it."""
+    if depth > _MAX_DEPTH:
+        return
+    match part:
+        case str() if any(char.isprintable() and char != " " for char in part):
+            text = part.strip()
+            yield text if not about or about in text else f"{about}: {text}"
+        case list():
+            for each in part:
+                yield from _phrases(each, about, depth + 1)
+        case dict():
+            named = [part[name] for name in _PARAMS if isinstance(part.get(name), str)]
+            about = named[0] if named and named[0] else about
+            for name in _PARTS:
+                yield from _phrases(part.get(name), about, depth + 1)
+            if any(part.get(name) for name in ("message", "error", "errors")):
+                return
+            for name, value in part.items():
+                if name not in (*_PARTS, *_PARAMS, *_CODES):
+                    yield from _phrases(value, f"{about}.{name}" if about else name, depth + 1)
+
+
+def _with_text(message: str, body: bytes) -> str:
+    text = _text(body)
+    return _cut(f"{message}: {text}") if text else message
+
+
+def _text(body: bytes) -> str:
+    """The words of a page or text that is no JSON."""
+    text = body[: 4 * MAX_READ].decode(errors="replace")
+    text = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|\Z)|<!--.*?(-->|\Z)|<[^<>]*>", " ", text)
+    return _cut(" ".join(html.unescape(text).split()))
+
+
+def _cut(text: str) -> str:
     # Half of a surrogate pair is JSON, but no text: Redis and terminals do not take it.
-    return text[:MAX_MESSAGE].encode(errors="replace").decode()
+    return text[: MAX_READ + 1].encode(errors="replace").decode()

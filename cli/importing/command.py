@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ...config import Settings, load_settings
-from ...jobs.attributes import AttributeType, attribute_key, attribute_type, text
-from ...jobs.errors import InvalidJob, NotEnqueued, NotReachable
-from ...jobs.job import Lane
+from ...jobs.errors import NotEnqueued, NotReachable
 from ...jobs.outcome import SUCCESSES, Status
 from ...producers import Batch, Producer, default_producer
-from ...state.keys import Keys
-from ..account import accounts_of, reaching_redis
+from ...state.clock import redis_time
+from ..account import accounts_of, health_of, reaching_redis
 from ..main import (
     EXIT_NOT_DELIVERED,
     EXIT_STILL_PENDING,
@@ -25,9 +25,19 @@ from ..main import (
     EXIT_USAGE,
     Failure,
 )
-from ..output import Format, format_option
+from ..output import format_option
 from ..progress import progress
-from .columns import Choice, Layout
+from .columns import Layout
+from .options import (
+    Options,
+    parse_date_formats,
+    parse_decimal_marks,
+    parse_delimiter,
+    parse_encoding,
+    parse_keys,
+    parse_types,
+    parse_words,
+)
 from .passes import Import, Tally
 from .rejects import Rejects
 from .report import Report
@@ -36,44 +46,6 @@ from .tracker import JobTracker
 
 _GO_ON = "The same command again goes on with the rest; it enqueues no row twice."
 _ASK_AGAIN = "The same command again waits on; it enqueues no row twice."
-
-
-def _pairs(said: str, of: str) -> tuple[str, str]:
-    name, equals, value = said.rpartition("=")
-    if not equals:
-        raise click.BadParameter(f"{said!r} is not {of}")
-    return name, value
-
-
-def _types(
-    _ctx: click.Context, _param: click.Parameter, said: Sequence[str]
-) -> dict[str, AttributeType]:
-    found = {}
-    for each in said:
-        name, type_ = _pairs(each, "COLUMN=TYPE, such as age=Integer")
-        try:
-            found[name] = attribute_type(type_)
-        except InvalidJob:
-            raise click.BadParameter(f"{each!r}: a TYPE is {', '.join(AttributeType)}") from None
-    return found
-
-
-def _names(_ctx: click.Context, _param: click.Parameter, said: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for each in said:
-        name, key = _pairs(each, "COLUMN=KEY, such as 'First name=first_name'")
-        try:
-            found[name] = attribute_key(key)
-        except InvalidJob as invalid:
-            raise click.BadParameter(f"{each!r}: {invalid.errors[0].message}") from None
-    return found
-
-
-def _delimiter(_ctx: click.Context, _param: click.Parameter, said: str | None) -> str | None:
-    said = {"tab": "\t", "\\t": "\t"}.get(said or "", said)
-    if said is not None and (len(said) != 1 or said.isalnum() or said in '"\r\n'):
-        raise click.BadParameter("one character, or tab")
-    return said
 
 
 @click.command(
@@ -102,18 +74,63 @@ Examples:
     "--type",
     "types",
     multiple=True,
-    callback=_types,
+    callback=parse_types,
     metavar="COLUMN=TYPE",
     help="String, Integer, Decimal, Timestamp or Boolean; repeat for several.",
 )
-@click.option("--only", multiple=True, metavar="COLUMN", help="Only these attributes; repeat.")
-@click.option("--exclude", multiple=True, metavar="COLUMN", help="Not these; repeat.")
+@click.option("--only", multiple=True, metavar="COLUMN", help="Import only this column; repeat.")
+@click.option("--exclude", multiple=True, metavar="COLUMN", help="Leave this column out; repeat.")
 @click.option(
     "--rename",
     multiple=True,
-    callback=_names,
+    callback=parse_keys,
     metavar="COLUMN=KEY",
     help="The attribute's key, if it is not the column's name; repeat.",
+)
+@click.option(
+    "--make-keys",
+    is_flag=True,
+    help="Make keys of all names that are none: First name becomes first_name.",
+)
+@click.option(
+    "--null",
+    "no_value",
+    multiple=True,
+    metavar="WORD",
+    help="A cell with this word has no value, such as NULL; repeat.",
+)
+@click.option(
+    "--true",
+    "true_words",
+    multiple=True,
+    callback=parse_words,
+    metavar="WORD",
+    help="A word for true, such as yes; repeat.",
+)
+@click.option(
+    "--false",
+    "false_words",
+    multiple=True,
+    callback=parse_words,
+    metavar="WORD",
+    help="A word for false, such as no; repeat.",
+)
+@click.option(
+    "--date-format",
+    "date_formats",
+    multiple=True,
+    callback=parse_date_formats,
+    metavar="COLUMN=FORMAT",
+    help="The column has times so: since=%d/%m/%Y (UTC if it names no zone); repeat.",
+)
+@click.option(
+    "--decimal-mark",
+    "decimal_marks",
+    multiple=True,
+    callback=parse_decimal_marks,
+    metavar="COLUMN=MARK",
+    help="The column has amounts with this mark before the decimals, perhaps with a currency, "
+    "which is dropped: price=, reads € 1.234,50; repeat.",
 )
 @click.option("--source", help="Where the attributes were made; shown in ChartMogul.")
 @click.option(
@@ -134,140 +151,137 @@ Examples:
 @click.option(
     "--run-id",
     metavar="TEXT",
-    help="Rows are known again by this and their numbers, not by the file's content.",
+    help="Rows are known again by this and their lines, not by the file's content.",
 )
 @click.option(
-    "--delimiter", callback=_delimiter, metavar="CHAR", help="Between cells, if it is not found."
+    "--delimiter",
+    callback=parse_delimiter,
+    metavar="CHAR",
+    help="Between cells, if it is not found.",
 )
+@click.option(
+    "--encoding",
+    callback=parse_encoding,
+    metavar="NAME",
+    help="Of the text, if it is not UTF-8: cp1252, utf-16, …",
+)
+@click.option("--sheet", metavar="NAME", help="The worksheet of a workbook that has several.")
 @click.option("--account", help="Name of the ChartMogul account, if there are several.")
 @format_option
-def command(
-    files: tuple[str, ...],
-    dry_run: bool,
-    wait: bool,
-    rejects_path: str | None,
-    strict: bool,
-    email_column: str | None,
-    types: dict[str, AttributeType],
-    only: tuple[str, ...],
-    exclude: tuple[str, ...],
-    rename: dict[str, str],
-    source: str | None,
-    occurred_at_column: str | None,
-    only_changed: bool,
-    lane: Lane,
-    run_id: str | None,
-    delimiter: str | None,
-    account: str | None,
-    format_: Format | None,
-) -> None:
-    """Ask for the attributes of each row of FILE to be added to the customers of its email.
+def command(**said: Any) -> None:
+    """Queue the attributes of each row of FILE for the customers of the row's email.
 
-    A FILE is CSV, TSV or JSON Lines, also gzipped; - is the standard input. Each column is an
-    attribute, whose type stands in the header (age:Integer), is said with --type, or is found out
-    from all its values. Empty cells are left alone.
+    A FILE is CSV, TSV or JSON Lines, also gzipped, or an Excel workbook (.xlsx); - is the standard
+    input. Each column is an attribute. Its type stands in the header (age:Integer), is said with
+    --type, or is found in all its values. Empty cells are left alone.
+
+    COLUMN is the column's name in the file; column:3 is the third column, whatever its name; in
+    JSON Lines, customer.email is a field of an object inside the row.
 
     A row that makes no job is rejected, and the others are imported. Run again with the same file
-    and options, it enqueues no row twice.
+    and options, the command enqueues no row twice.
 
-    Exit code: 0 all rows are enqueued, and ended well if waited for; 1 some are not; 4 stopped
-    while waiting.
+    Exit code: 0 all rows are enqueued, and delivered if waited for; 1 some are not; 2 nothing was
+    enqueued: a wrong option or file; 4 stopped while waiting.
     """
-    started = datetime.now(UTC)
+    options = Options(**said)
+    options.check()
     settings = load_settings()
-    name = accounts_of(settings, account or settings.default_account)[0]
-    if files.count("-") > 1:
-        raise click.UsageError("the standard input can be read once")
-    if strict and rejects_path is not None:
-        raise click.UsageError("--strict imports all rows or none; --rejects is for some")
-    if source is not None:
-        try:
-            text(source)
-        except InvalidJob as invalid:
-            raise click.UsageError(f"--source {invalid.errors[0].message}") from None
-    choice = Choice(
-        email=email_column,
-        occurred_at=occurred_at_column,
-        types=types,
-        only=frozenset(only),
-        exclude=frozenset(exclude),
-        rename=rename,
-    )
+    account = accounts_of(settings, options.account or settings.default_account)[0]
+    started = datetime.now(UTC)
     with ExitStack() as opened:
         try:
-            tables = [opened.enter_context(closing(Table(each, delimiter))) for each in files]
+            tables = [
+                opened.enter_context(closing(_table(each, options))) for each in options.files
+            ]
             work = Import(
                 tables,
-                choice,
-                source=source,
-                only_changed=only_changed,
+                options.choice,
+                source=options.source,
+                only_changed=options.only_changed,
                 started=started,
-                run_id=run_id,
+                run_id=options.run_id,
             )
             rejects = None
-            if rejects_path is not None:
-                rejects = opened.enter_context(closing(Rejects(rejects_path, work.layouts)))
-            if not dry_run:
-                _types_used(settings, name, work)  # no long reading for a Redis that is away
-            with progress("reading", sum(table.size for table in tables), "bytes") as told:
-                work.survey(told)
-            report = Report(work, format_)
-            if dry_run:
-                code = _plan(settings, name, work, report, rejects)
-            elif strict and work.tally.rejected:
-                report.columns(_types_used(settings, name, work))
+            if options.rejects_path is not None:
+                rejects = opened.enter_context(closing(Rejects(options.rejects_path, work.layouts)))
+            if not options.dry_run:  # before a long reading: Redis may be away
+                with reaching_redis(settings) as client:
+                    # A job that arrives meanwhile is newer by Redis's clock; one that is ahead of
+                    # this machine's would make the rows lie in the future.
+                    work.started = min(started, redis_time(client))
+            with progress("reading", sum(table.size for table in tables), "bytes") as advance:
+                work.survey(advance)
+            report = Report(work, options.format_, samples=options.dry_run)
+            if options.dry_run:
+                code = _plan(settings, account, work, report, rejects)
+            elif options.strict and work.tally.rejected:
+                report.columns(_types_used(settings, account, work))
                 report.rejected(work.tally.reasons)
                 click.echo("Nothing was enqueued, as --strict asks.", err=True)
                 code = EXIT_USAGE
             else:
-                report.columns(_types_used(settings, name, work))
-                run = _Run(default_producer(), name, work, report, rejects)
-                code = run.enqueue(lane, only_changed=only_changed, wait=wait)
+                report.columns(_types_used(settings, account, work))
+                run = _Run(default_producer(), account, work, report, rejects)
+                code = run.enqueue(options)
         except TableError as error:
             raise Failure(str(error), EXIT_USAGE) from None
     report.finish()
     sys.exit(code)
 
 
+def _table(file: str, options: Options) -> Table:
+    return Table(file, options.delimiter, encoding=options.encoding, sheet=options.sheet)
+
+
 def _types_used(settings: Settings, account: str, work: Import) -> dict[str, str]:
-    """Of each key that was sent from here before, the type that was used first."""
-    keys = list(work.keys)
     with reaching_redis(settings) as client:
-        types: Any = client.hmget(Keys(account).types, keys) if keys else []
-    return {key: type_ for key, type_ in zip(keys, types, strict=True) if type_ is not None}
+        return health_of(client, settings, account).types(list(work.keys))
 
 
 def _plan(
     settings: Settings, account: str, work: Import, report: Report, rejects: Rejects | None
 ) -> int:
-    """What `--dry-run` tells."""
+    """What `--dry-run` prints."""
     try:
         report.columns(_types_used(settings, account, work))
     except NotReachable as error:
         report.columns(None)
-        click.echo(f"{error}. The rest is told without it: which keys are new is not.", err=True)
+        click.echo(f"{error}. Without Redis it is not known which keys are new.", err=True)
     report.rejected(work.tally.reasons)
     report.plan(settings.rate_limit)
     if rejects is not None:
         for layout, row, reason in work.rejected():
             rejects.add(layout, row, reason)
-    _tell_of(rejects, work.tally.rejected)
+    _tell_of(rejects, work)
     click.echo("A dry run: nothing was enqueued.", err=True)
     return EXIT_NOT_DELIVERED if work.tally.rejected else 0
 
 
-def _tell_of(rejects: Rejects | None, rejected: int) -> None:
+def _tell_of(rejects: Rejects | None, work: Import, rejected: int | None = None) -> None:
+    """Say where the rejected rows are, or how to get them."""
+    rejected = work.tally.rejected if rejected is None else rejected
     if not rejected:
         return
     if rejects is None:
-        click.echo("With --rejects FILE, rejected rows are written there.", err=True)
+        name = _free_name("rejects", "csv" if work.layouts[0].table.names else "jsonl")
+        click.echo(f"With --rejects {name}, rejected rows are written there.", err=True)
         return
     rows = "1 rejected row is" if rejected == 1 else f"{rejected:,} rejected rows are"
     click.echo(f"{rows} in {rejects.path}: correct and import that file.", err=True)
 
 
+def _free_name(stem: str, suffix: str) -> str:
+    """The name of a file that does not exist, for a suggestion that can be pasted."""
+    name, number = f"{stem}.{suffix}", 1
+    while Path(name).exists():
+        number += 1
+        name = f"{stem}-{number}.{suffix}"
+    return shlex.quote(name)
+
+
 class _Run:
-    """The second pass, which enqueues, and what comes after it."""
+    """The second pass, which enqueues the rows, and what comes after it."""
 
     def __init__(
         self,
@@ -283,26 +297,26 @@ class _Run:
         self._report = report
         self._rejects = rejects
         self._tally = Tally()
-        self._following = JobTracker()
+        self._tracker = JobTracker()
         self._enqueued = self._duplicates = 0
 
-    def enqueue(self, lane: Lane, *, only_changed: bool, wait: bool) -> int:
-        """Enqueue all rows, and wait for their outcomes if asked to. Answers the exit code."""
+    def enqueue(self, options: Options) -> int:
+        """Enqueue all rows, and wait for their outcomes if asked to. Returns the exit code."""
         try:
-            with progress("enqueued", self._work.tally.valid, "rows") as told:
+            with progress("enqueued", self._work.tally.valid, "rows") as advance:
 
                 def on_batch(batch: Batch) -> None:
                     self._work.answered(batch, self._reject)
                     self._enqueued += batch.enqueued
                     self._duplicates += batch.duplicates
-                    if wait:
-                        self._following.add(batch.job_ids)
-                    told(self._enqueued + self._duplicates)
+                    if options.wait:
+                        self._tracker.add(batch.job_ids)
+                    advance(self._enqueued + self._duplicates)
 
                 self._producer.add_many(
                     self._work.items(self._reject),
-                    lane=lane,
-                    only_changed=only_changed,
+                    lane=options.lane,
+                    only_changed=options.only_changed,
                     account=self._account,
                     on_batch=on_batch,
                 )
@@ -312,25 +326,25 @@ class _Run:
             raise Failure(f"{error}. {self._stopped()}", EXIT_NOT_DELIVERED) from None
         except NotEnqueued as error:
             raise Failure(f"{error}. {_GO_ON}", EXIT_UNREACHABLE) from None
-        following, jobs, interrupted = self._following, len(self._following), False
+        tracker, jobs, interrupted = self._tracker, len(self._tracker), False
         try:
             self._report.rejected(self._tally.reasons)
             self._report.enqueued(self._enqueued, self._duplicates, self._tally.rejected)
-            _tell_of(self._rejects, self._tally.rejected)
-            if wait:
-                with progress("ended", jobs, "jobs") as told:
-                    following.wait(self._ask, told)
+            _tell_of(self._rejects, self._work, self._tally.rejected)
+            if options.wait:
+                with progress("settled", jobs, "jobs") as advance:
+                    tracker.wait(self._ask, advance)
         except KeyboardInterrupt:
             interrupted = True
         except NotReachable as error:
             raise Failure(f"{error}. The jobs go on. {_ASK_AGAIN}", EXIT_UNREACHABLE) from None
-        pending = jobs - following.ended.total()
-        if wait:
-            self._report.ended(following.ended, pending)
+        pending = jobs - tracker.settled.total()
+        if options.wait:
+            self._report.settled(tracker.settled, pending)
         if interrupted:
             return self._interrupted(pending)
-        well = following.ended.keys() <= SUCCESSES and not self._tally.rejected
-        return 0 if well else EXIT_NOT_DELIVERED
+        successful = tracker.settled.keys() <= SUCCESSES and not self._tally.rejected
+        return 0 if successful else EXIT_NOT_DELIVERED
 
     def _interrupted(self, pending: int) -> int:
         what = "1 job; it goes on" if pending == 1 else f"{pending:,} jobs; they go on"

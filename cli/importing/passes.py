@@ -1,4 +1,4 @@
-"""Importing tables: a first pass that finds out everything, a second one that makes the jobs."""
+"""Importing tables: a first pass finds out everything, a second one makes the jobs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...jobs.build import MAX_AHEAD
-from ...jobs.job import normalized_email
+from ...jobs.emails import normalized_email
 from ...producers.bulk import Batch
-from .columns import Choice, Key, Layout, Unfit, as_type, quoted, split
+from .columns import Choice, Key, Layout, Unfit
+from .names import listed, quoted
 from .table import Row, Table, TableError
 
 FIRST_PLACES = 5
@@ -42,6 +43,10 @@ class Tally:
 
     rows: int = 0
     without_values: int = 0
+    short: int = 0
+    """Rows whose last cells are missing; they are taken as empty."""
+    first_short: str = ""
+    """Where the first of those is."""
     reasons: dict[str, Reason] = field(default_factory=dict)
 
     @property
@@ -53,7 +58,7 @@ class Tally:
         return self.rows - self.without_values - self.rejected
 
     def reject(self, text: str, place: str) -> None:
-        text = text.partition(";")[0]  # what is peculiar to one row comes after it
+        text = text.partition(";")[0]  # what differs from row to row comes after it
         if text not in self.reasons and len(self.reasons) >= MAX_REASONS:
             text = "other reasons"
         reason = self.reasons.setdefault(text, Reason())
@@ -92,7 +97,8 @@ class Import:
         choice: what the operator says of the columns.
         source: where all attributes were made.
         only_changed: what the jobs will be made with.
-        started: the time of the rows that do not say theirs, or a few microseconds later.
+        started: the time of the rows that do not say theirs: the last row's, and the rows before
+            it are a microsecond older each.
         run_id: makes the jobs' ids, with the rows' numbers, instead of the files' content.
 
     Raises:
@@ -121,19 +127,19 @@ class Import:
         self._choice = choice
         self._source = source
         self._only_changed = only_changed
-        self._started = started
+        self.started = started
         self._run_id = run_id
         self._digests = [hashlib.sha256() for _ in tables]
         self._sent: deque[tuple[Layout, Row]] = deque()
         self._answered = 0
-        if all(table.header for table in tables):
-            self._check_names()
+        if all(table.names for table in tables):
+            self._check_options()
 
-    def survey(self, told: Callable[[int], None] = lambda _bytes: None) -> Tally:
+    def survey(self, advance: Callable[[int], None] = lambda _bytes: None) -> Tally:
         """Read everything once: counts the rows, and finds the types of the columns.
 
         Args:
-            told: is called now and then with the bytes read so far.
+            advance: is called now and then with the bytes read so far.
 
         Raises:
             TableError: a file cannot be read, or its columns do not do.
@@ -143,8 +149,13 @@ class Import:
             table = layout.table
             for row in table.rows(digest):
                 tally.rows += 1
+                if row.short:
+                    tally.short += 1
+                    tally.first_short = tally.first_short or table.place(row.line)
+                if layout.unnamed:
+                    layout.note_unnamed(row)
                 if not tally.rows % _EVERY_ROWS:
-                    told(before + table.position)
+                    advance(before + table.position)
                 try:
                     record = layout.read(row)
                 except Unfit as unfit:
@@ -157,8 +168,8 @@ class Import:
                 for key, value in record.attributes:
                     key.see(value, row, table)
             before += table.size
-            told(before)
-        self._check_names()
+            advance(before)
+        self._check_options()
         return tally
 
     def rejected(self) -> Iterator[tuple[Layout, Row, str]]:
@@ -177,9 +188,9 @@ class Import:
             TableError: a file cannot be read any more, or has changed.
         """
         # Before the start, all of them: a live job that comes in meanwhile is newer.
-        occurred_at = self._started - self.tally.rows * _MICROSECOND
+        occurred_at = self.started - self.tally.rows * _MICROSECOND
         extra = {} if self._source is None else {"source": self._source}
-        types = {key.key: (key.type, key.type.value) for key in self.keys.values()}
+        types = {key.key: key.type.value for key in self.keys.values()}
         lines_before = 0
         for layout, digest in zip(self.layouts, self._digests, strict=True):
             tail = self._id_tail(layout, digest.digest())
@@ -196,8 +207,8 @@ class Import:
                     continue
                 attributes = []
                 for key, value in record.attributes:
-                    type_, name = types[key.key]
-                    document = {"type": name, "key": key.key, "value": as_type(type_, value)}
+                    name = types[key.key]
+                    document = {"type": name, "key": key.key, "value": key.read(value)}
                     attributes.append(document)
                 self._sent.append((layout, row))
                 yield {
@@ -223,35 +234,66 @@ class Import:
         if self._run_id is not None:
             origin: list[Any] = ["run", self._run_id]
         else:
-            columns = [
-                [name, key.key, key.type.value] for name, key in layout.columns.items() if key
-            ]
+            columns = [[name, key.key, key.type.value] for name, key in layout.keys.items() if key]
             origin = ["content", content.hex(), layout.email, self._choice.occurred_at]
-            origin += [self._source, self._only_changed, sorted(columns)]
+            origin += [self._source, self._only_changed, sorted(columns), self._choice.reading]
         digest = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
         # RFC 9562, version 8: 4 bits of version, 2 of variant, the rest is ours.
         return f"-8{digest[:3]}-{'89ab'[int(digest[3], 16) % 4]}{digest[4:7]}-{digest[7:19]}"
 
-    def _check_names(self) -> None:
-        """Whether the columns that the operator speaks of are there."""
+    def _check_options(self) -> None:
+        """Whether the columns that the operator speaks of are there, and all names make keys.
+
+        Raises:
+            TableError: no; the text has all that is to be decided.
+        """
+        questions = [
+            f"{layout.table.name}: {each}"
+            for layout in self.layouts
+            for each in self._asked(layout)
+        ]
+        questions += self._unknown_names()
+        if not questions and not self.keys:
+            questions.append("no column is left for an attribute, beside the email")
+        if questions:
+            raise TableError("\n".join(questions))
+
+    def _asked(self, layout: Layout) -> list[str]:
+        questions = layout.questions()
+        if questions and layout.unnamed and layout.table.names and not self.tally.rows:
+            # The operator is to be asked once: look now which of these columns have values.
+            for row in layout.table.rows():
+                layout.note_unnamed(row)
+            questions = layout.questions()
+        return questions
+
+    def _unknown_names(self) -> list[str]:
         choice = self._choice
-        names = {split(name)[0]: None for layout in self.layouts for name in layout.columns}
+        columns = [column for layout in self.layouts for column in layout.columns.values()]
+        known = {word for column in columns for word in column.words}
+        objects = {path for column in columns for path in column.objects}
         named: dict[str, str] = {
             **dict.fromkeys(choice.rename, "--rename"),
+            **dict.fromkeys(choice.date_formats, "--date-format"),
+            **dict.fromkeys(choice.decimal_marks, "--decimal-mark"),
+            **dict.fromkeys(choice.types, "--type"),
             **dict.fromkeys(sorted(choice.only), "--only"),
             **dict.fromkeys(sorted(choice.exclude), "--exclude"),
-            **dict.fromkeys(set(choice.types) - set(self.keys), "--type"),
         }
         if choice.occurred_at is not None:
             named[choice.occurred_at] = "--occurred-at-column"
+        texts = list(dict.fromkeys(column.address for column in columns))
+        unknown = []
         for name, option in named.items():
-            if name not in names:
-                listed = ", ".join(quoted(each) for each in list(names)[:20])
-                raise TableError(f"{option}: no column {quoted(name)}; there are {listed}")
-        if not self.keys:
-            raise TableError("no column is left for an attribute, beside the email")
+            of_key = name in self.keys and option in _BY_KEY
+            in_object = name in objects and option in ("--only", "--exclude")
+            if not (name in known or of_key or in_object):
+                unknown.append(f"{option}: no column {quoted(name)}; {listed(texts)}")
+        return unknown
 
 
+_BY_KEY = ("--type", "--date-format", "--decimal-mark")
+"""Options that may say the key in place of the column."""
 _MICROSECOND = timedelta(microseconds=1)
 
 

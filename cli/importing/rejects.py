@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
+import stat
 from typing import IO
 
-from .columns import Layout, split
+from ..spreadsheet import csv_line
+from .columns import Layout
+from .names import split
 from .table import REASON, Row, TableError
 
 
 class Rejects:
     """Rejected rows, as they were.
 
-    CSV keeps its header, and the types that the columns have got there; a last column has the
-    reasons. JSON Lines has each reason in a line of its own, below the row. An import reads over
-    both. The file is made with the first row.
+    CSV keeps its header, with the types that the import found; a last column has the reasons.
+    Cells that a spreadsheet would run as formulas are defused, and an import restores them. JSON
+    Lines has each reason in a line of its own, below the row. An import reads over the reasons.
+
+    The file is made with the first row, for its owner alone: it has emails.
 
     Args:
         path: of the file; what is there is replaced.
@@ -34,7 +38,7 @@ class Rejects:
         self._first = first = layouts[0]
         for layout in layouts:
             if layout.table.is_file(path):
-                raise TableError(f"--rejects: {path} is read; choose another name")
+                raise TableError(f"--rejects: {path} is imported; choose another name")
             if layout.table.header != first.table.header:
                 raise TableError(
                     "--rejects: the files have different columns; import them one by one"
@@ -63,22 +67,29 @@ class Rejects:
 
     def _opened(self) -> IO[str]:
         table = self._first.table
-        file = open(self.path, "w", encoding=table.encoding, newline="")  # noqa: SIM115
-        if table.header:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):  # no terminal, pipe or /dev/null
+            os.fchmod(descriptor, 0o600)
+        # Reasons may have characters that the encoding of the table lacks.
+        file = open(  # noqa: SIM115
+            descriptor, "w", encoding=table.encoding, errors="backslashreplace", newline=""
+        )
+        if table.names:
+            if table.separator_line:
+                file.write(f"sep={table.delimiter}\n")
             self._put(file, self._header())
         return file
 
     def _put(self, file: IO[str], cells: list[str]) -> None:
-        delimiter = self._first.table.delimiter
-        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerow(cells)
+        file.write(csv_line(cells, self._first.table.delimiter))
 
     def _header(self) -> list[str]:
         """With the types of this import: a few rows alone could look like another type."""
-        names = []
-        for name in self._without_reason(list(self._first.table.header)):
-            key = self._first.columns[name]
-            names.append(f"{split(name)[0]}:{key.type}" if key else name)
-        return [*names, REASON]
+        table, cells = self._first.table, []
+        for name, text in zip(table.names, table.header, strict=True):
+            key = self._first.keys[name]
+            cells.append(f"{split(text)[0]}:{key.type}" if key else text)
+        return [*self._without_reason(cells), REASON]
 
     def _without_reason(self, cells: list[str]) -> list[str]:
         """Without the reason of an import before, also where a row has too few or many cells."""

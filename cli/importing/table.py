@@ -1,16 +1,18 @@
-"""Tables in files: CSV, TSV and JSON Lines, gzipped or not, read row by row.
+"""Tables in files: CSV, TSV, JSON Lines (gzipped or not) and workbooks, read row by row.
 
-A file is read more than once and never held in memory. A row that cannot be read spoils itself
-only; what makes a file no table at all is a `TableError`.
+A file is read more than once and never held in memory. A row that cannot be read is rejected
+alone; a file that is no table at all is a `TableError`.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import sys
@@ -19,9 +21,15 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import PurePath
 from typing import IO, Any, Literal, NamedTuple
+
+from ...jobs.emails import trimmed
+from ...jobs.strict_json import StrictJSONError, parse_json
+from ..spreadsheet import restored
+from . import filekinds
+from .names import unique_names
+from .workbook import WorkbookError, lines_of
 
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is no row of a table."""
@@ -31,8 +39,12 @@ REASON = "rejected because"
 """The last column of a file of rejected rows. It is no valid key, so it hides no attribute."""
 
 _BLOCK = 256 * 1024
+_SHORT = 4
+"""A line of fewer characters may be the mark that ends files of old systems, or zeros."""
 _DELIMITERS = (",", ";", "\t", "|")
-_BOM = b"\xef\xbb\xbf"
+_BOM = codecs.BOM_UTF8
+# As spreadsheets write it before the header: sep=; (some add delimiters behind it).
+_SEPARATOR_LINE = re.compile(r'"?sep=(\\t|[^\w" ])?"?[\s,;|]*', re.I)
 
 Format = Literal["csv", "jsonl"]
 
@@ -47,11 +59,15 @@ class Row(NamedTuple):
     line: int
     """The line of the file on which it begins, from 1."""
     raw: list[str] | str
-    """As it was: the cells of a CSV row, the line of a JSON one."""
+    """As it was: the cells of a CSV row (as many as the header has, unless there is a fault), the
+    line of a JSON one."""
     values: dict[str, Any]
-    """Column → value: of CSV text without the spaces around it, else as JSON says it."""
+    """Column → value: of CSV text without the blanks around it, else as JSON says it. A field of
+    a JSON object inside the row has a path for a name: `customer.email`."""
     fault: str | None = None
-    """Why it is no row; what is peculiar to this one comes after a semicolon."""
+    """Why it is no row; what differs from row to row comes after a semicolon."""
+    short: bool = False
+    """Whether its last cells were missing, and were taken as empty."""
 
 
 class Table:
@@ -61,7 +77,10 @@ class Table:
 
     Args:
         name: path of the file, or `-`.
-        delimiter: between cells of CSV; None finds it in the header.
+        delimiter: between cells of CSV; None finds it in the header, or takes that of a first line
+            `sep=;`.
+        encoding: of the text; None is UTF-8. Nothing is guessed.
+        sheet: name of the worksheet of a workbook, if several have something in them.
 
     Raises:
         TableError: there is no such file, or it is no table.
@@ -70,31 +89,51 @@ class Table:
     format: Format
     delimiter: str
     header: tuple[str, ...]
-    """The columns' names as they stand there; () for JSON Lines, where each row has its own."""
+    """The first row as it stands there, without the blanks and invisible characters around each
+    name; () for JSON Lines, where each row has its own names."""
+    names: tuple[str, ...]
+    """The columns' names, none twice: those of the header; `column:3` for the third where that
+    has none or one that a column before it has."""
 
-    def __init__(self, name: str, delimiter: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        delimiter: str | None = None,
+        *,
+        encoding: str | None = None,
+        sheet: str | None = None,
+    ) -> None:
         self.name = "standard input" if name == "-" else name
         self._path = name
         self.position = 0
         """Bytes of the file that have been read in this pass."""
+        self.separator_line = False
+        """Whether the file begins with a line such as `sep=;`."""
+        self.from_rejects = False
+        """Whether `--rejects` wrote it: spreadsheet formulas in it are defused."""
         self._spooled: IO[bytes] | None = None
+        self._is_workbook = False
+        self.encoding = encoding or "utf-8"
+        """With which a program that wrote this file reads another: "utf-8-sig" has a BOM."""
+        self._codec = None if encoding is None or _is_utf_8(encoding) else encoding
         try:
             if name == "-":
                 self._spooled = _spooled(sys.stdin.buffer)
             elif not stat.S_ISREG(os.stat(name).st_mode):
                 with open(name, "rb") as stream:
                     self._spooled = _spooled(stream)
-            with self._opened() as stream:
-                found = os.fstat(stream.fileno())
-                self.size = found.st_size
-                """Bytes of the file, compressed if it is."""
-                self._stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
-                self._gzipped = stream.read(2) == b"\x1f\x8b"
-            self.encoding = "utf-8"
-            """With which a program that wrote this file reads another: "utf-8-sig" has a BOM."""
+            self._look(sheet)
         except OSError as error:
+            self.close()
             raise TableError(f"{self.name}: {error.strerror}") from None
-        self._sniff(delimiter)
+        except BaseException:
+            self.close()
+            raise
+        try:
+            self._sniff(delimiter)
+        except BaseException:
+            self.close()
+            raise
 
     def rows(self, digest: Any = None) -> Iterator[Row]:
         """All rows, from the first.
@@ -108,8 +147,10 @@ class Table:
         if self.format == "jsonl":
             return _json_rows(self._lines(digest))
         lines = _Lines(self._lines(digest))
-        _csv_header(lines, self.delimiter)
-        return _csv_rows(lines, self.delimiter, self.header)
+        self._read_header(lines)
+        if self._is_workbook:
+            return _sheet_rows(lines, self.names)
+        return _csv_rows(lines, self.delimiter, self.names, from_rejects=self.from_rejects)
 
     def place(self, line: int) -> str:
         """A line of this file, for people."""
@@ -127,25 +168,87 @@ class Table:
         if self._spooled is not None:
             self._spooled.close()
 
+    def _look(self, sheet: str | None) -> None:
+        """Find out what kind of file it is, by its first bytes."""
+        with self._opened() as stream:
+            self._note_state(stream)
+            self._gzipped = stream.read(2) == b"\x1f\x8b"
+            stream.seek(0)
+            if not self._gzipped and filekinds.is_zip(stream.read(4)):
+                stream.seek(0)
+                names = filekinds.zip_names(stream)
+                if filekinds.WORKBOOK not in names:
+                    raise self._error(filekinds.described_zip(names, self._path))
+                stream.seek(0)
+                try:
+                    lines = lines_of(stream, sheet)
+                except WorkbookError as error:
+                    raise self._error(str(error)) from None
+                if self._spooled is not None:
+                    self._spooled.close()
+                self._spooled, self._is_workbook, self._codec = lines, True, None
+                self._note_state(lines)
+                self.encoding = "utf-8-sig"  # by which a spreadsheet knows UTF-8
+                return
+        if sheet is not None:
+            raise self._error("--sheet is for Excel workbooks (.xlsx), and it is none")
+        first = next(self._blocks(), b"")[: filekinds.FIRST_BYTES]
+        if filekinds.is_zip(first):
+            raise self._error("it is a gzipped zip archive; unpack it")
+        kind = filekinds.described(first, self._path)
+        if kind is not None:
+            raise self._error(kind)
+        looks_like = filekinds.encoding_of(first)
+        if looks_like is not None and not _is_wide(self._codec):
+            raise self._error(
+                f"not {self._codec or 'UTF-8'}: it looks like {looks_like.upper()}; say --encoding "
+                f"{looks_like}"
+            )
+        if first.startswith(_BOM):
+            if self._codec is not None:
+                raise self._error(
+                    f"it begins with the mark of UTF-8, so it is not {self._codec}; say "
+                    "--encoding utf-8"
+                )
+            self.encoding = "utf-8-sig"
+
+    def _note_state(self, stream: IO[bytes]) -> None:
+        found = os.fstat(stream.fileno())
+        self.size = found.st_size
+        """Bytes of the file, compressed if it is."""
+        self._stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def _error(self, text: str) -> TableError:
+        return TableError(f"{self.name}: {text}")
+
     def _sniff(self, delimiter: str | None) -> None:
         """Find out what kind of table this is, by its name and its beginning."""
         suffixes = [suffix for suffix in PurePath(self._path).suffixes if suffix != ".gz"]
         suffix = suffixes[-1].lower() if suffixes else ""
-        if next(self._blocks(), b"").startswith(_BOM):
-            self.encoding = "utf-8-sig"
-        start = next((line for _, line in self._lines() if line.strip()), None)
+        starts = (line for _, line in self._lines() if trimmed(line))
+        start = next(starts, None)
         if start is None:
-            raise TableError(f"{self.name}: it is empty")
-        first = start.lstrip()[0]
+            raise self._error("it is empty")
+        if self._is_workbook:
+            self.format, self.delimiter = "csv", ","
+            self._read_header(_Lines(self._lines()))
+            return
+        separator = _SEPARATOR_LINE.fullmatch(start)
+        if separator is not None:
+            self.separator_line = True
+            said = separator[1]
+            start = next(starts, "")
+            if delimiter is None and said is not None:
+                delimiter = "\t" if said == "\\t" else said
+        first = trimmed(start)[:1]
         if first == "{" or suffix in (".jsonl", ".ndjson", ".json"):
             if first == "[":
-                raise TableError(
-                    f"{self.name}: a JSON array; write one object a line, as `jq -c '.[]'` does"
-                )
-            self.format, self.delimiter, self.header = "jsonl", "", ()
+                command = f"jq -c '.[]' {shlex.quote(self._path)} | courier import -"
+                raise self._error(f"a JSON array; write one object a line, as `{command}` does")
+            self.format, self.delimiter, self.header, self.names = "jsonl", "", (), ()
             return
         if "\r" in start:
-            raise TableError(f"{self.name}: its lines end with CR alone; save it with LF or CRLF")
+            raise self._error("its lines end with CR alone; save it with LF or CRLF")
         if delimiter is None:
             outside_of_quotes = re.sub('"[^"]*"', "", start)
             # The first of those that stand there most often.
@@ -153,10 +256,30 @@ class Table:
             if suffix in (".tsv", ".tab"):
                 delimiter = "\t"
         self.format, self.delimiter = "csv", delimiter
-        header = _csv_header(_Lines(self._lines()), delimiter)
-        if header is None:
-            raise TableError(f"{self.name}: the header is not CSV: a quote is out of place")
-        self.header = tuple(cell.strip() for cell in header)
+        self._read_header(_Lines(self._lines()))
+
+    def _read_header(self, lines: _Lines) -> None:
+        """Read over what comes before the rows, and note the columns."""
+        while (found := lines.next()) is not None:
+            if not trimmed(found[1]):
+                continue
+            if self.separator_line and _SEPARATOR_LINE.fullmatch(found[1]):
+                continue
+            break
+        if found is None:
+            raise self._error("it has no header")
+        if self._is_workbook:
+            cells = json.loads(found[1])
+        else:
+            cells, _, fault = _quoted(found[1], lines, self.delimiter)
+            if fault:
+                raise self._error("the header is not CSV: a quote is out of place")
+        header = [trimmed(cell) for cell in cells]
+        self.from_rejects = not self._is_workbook and REASON in header
+        if self.from_rejects:
+            header = [restored(name) for name in header]
+        self.header = tuple(header)
+        self.names = unique_names(header)
 
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
@@ -168,6 +291,7 @@ class Table:
                 yield stream
 
     def _blocks(self) -> Iterator[bytes]:
+        """The file's content, unpacked."""
         try:
             with self._opened() as stream:
                 self._check_unchanged(stream)
@@ -177,9 +301,33 @@ class Table:
                     yield block
                 self._check_unchanged(stream)
         except (gzip.BadGzipFile, EOFError, zlib.error):
-            raise TableError(f"{self.name}: it is not a whole gzip file") from None
+            raise self._error("it is not a whole gzip file") from None
         except OSError as error:
-            raise TableError(f"{self.name}: {error.strerror}") from None
+            raise self._error(error.strerror or str(error)) from None
+
+    def _utf_8_blocks(self) -> Iterator[bytes]:
+        """The content in UTF-8, of whatever encoding the operator says it is."""
+        if self._codec is None:
+            yield from self._blocks()
+            return
+        decoder = codecs.getincrementaldecoder(self._codec)()
+        read = 0
+        try:
+            for block in self._blocks():
+                read += len(block)
+                yield decoder.decode(block).encode(errors="surrogatepass")
+            yield decoder.decode(b"", final=True).encode(errors="surrogatepass")
+        except UnicodeDecodeError as error:
+            byte = read - len(error.object) + error.start
+            raise self._error(
+                f"not {self._codec}: see byte {byte} (0x{error.object[error.start]:02x}); say "
+                "another --encoding"
+            ) from None
+        except UnicodeError:  # UTF-16 and UTF-32 without a mark of their byte order
+            raise self._error(
+                f"it does not begin with the mark of {self._codec}; say --encoding "
+                f"{self._codec}-le or --encoding {self._codec}-be"
+            ) from None
 
     def _check_unchanged(self, stream: IO[bytes]) -> None:
         found = os.fstat(stream.fileno())
@@ -189,7 +337,7 @@ class Table:
     def _lines(self, digest: Any = None) -> Iterator[tuple[int, str]]:
         """The lines with their numbers, from 1, without their ends. At most one block at once."""
         number, offset, rest = 0, 0, b""
-        for block in self._blocks():
+        for block in self._utf_8_blocks():
             if digest is not None:
                 digest.update(block)
             data = rest + block
@@ -217,10 +365,10 @@ class Table:
             if offset == 0 and data.startswith(_BOM):
                 start += len(_BOM)  # Python counts from behind it
             line = lines_before + data.count(b"\n", 0, start) + 1
-            utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff") and offset == 0
-            raise TableError(
-                f"{self.name}: not UTF-8: see byte {offset + start} (0x{data[start]:02x}), in line "
-                f"{line}. {'It looks like UTF-16; save' if utf_16 else 'Save'} the file as UTF-8"
+            raise self._error(
+                f"not UTF-8: see byte {offset + start} (0x{data[start]:02x}), in line {line}. "
+                "Save the file as UTF-8, or say its encoding: --encoding cp1252 is what Excel on "
+                "Windows writes in western Europe and America; --dry-run shows how it reads"
             ) from None
 
 
@@ -242,6 +390,15 @@ def _without_cr(line: str) -> str:
     return line[:-1] if line.endswith("\r") else line
 
 
+def _is_utf_8(encoding: str) -> bool:
+    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+
+
+def _is_wide(encoding: str | None) -> bool:
+    """Whether a character takes at least two bytes in it."""
+    return encoding is not None and codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
 def _spooled(stream: IO[bytes]) -> IO[bytes]:
     spool = tempfile.TemporaryFile()  # noqa: SIM115  # the table closes it
     shutil.copyfileobj(stream, spool, _BLOCK)
@@ -252,39 +409,74 @@ def _spooled(stream: IO[bytes]) -> IO[bytes]:
 # --- CSV ---------------------------------------------------------------------------------------
 
 
-def _csv_header(lines: _Lines, delimiter: str) -> list[str] | None:
-    """The cells of the first line that is not blank; None if they cannot be read."""
-    while (found := lines.next()) is not None:
-        if found[1].strip():
-            cells, _, fault = _quoted(found[1], lines, delimiter)
-            return None if fault else cells
-    return None
-
-
-def _csv_rows(lines: _Lines, delimiter: str, header: tuple[str, ...]) -> Iterator[Row]:
-    width = len(header)
+def _csv_rows(
+    lines: _Lines, delimiter: str, names: tuple[str, ...], *, from_rejects: bool
+) -> Iterator[Row]:
+    width = len(names)
     take = lines.next
     while (found := take()) is not None:
         number, line = found
-        if not line:
+        if not line or line.isspace() or (len(line) < _SHORT and not trimmed(line)):
             continue
-        fault = None
+        fault, ahead = None, list[tuple[int, str]]()
         if '"' not in line:
             cells = line.split(delimiter)
+            if len(cells) == width and line.isascii() and not from_rejects:  # most rows
+                texts = map(str.strip, cells)
+                yield Row(number, cells, dict(zip(names, texts, strict=True)))
+                continue
         else:
             cells, ahead, fault = _quoted(line, lines, delimiter)
-            if ahead and (fault or len(cells) != width):
-                # It is the quote that is wrong, more likely than the lines that follow: each of
-                # them is read as a row of its own.
-                lines.give_back(ahead)
-                cells, fault = _roughly(line, delimiter), "a quote is never closed"
-        if fault is None and len(cells) != width:
+        short = len(cells) < width and not fault
+        if len(cells) > width and not fault and not any(map(trimmed, cells[width:])):
+            del cells[width:]  # delimiters too many: nothing is in those cells
+        if ahead and (
+            fault or len(cells) > width or (short and _holds_rows(ahead, delimiter, width))
+        ):
+            # It is the quote that is wrong, more likely than the lines that follow: each of them
+            # is read as a row of its own.
+            lines.give_back(ahead)
+            cells, fault = _roughly(line, delimiter), "a quote is never closed"
+        # In a file of rejects the reason is the last cell: a row of too few would lose it.
+        if fault is None and (len(cells) > width or (short and from_rejects)):
             fault = f"not as many cells as the header; {len(cells)} instead of {width}"
-        if fault is None:
-            values = dict(zip(header, map(str.strip, cells), strict=True))
-            yield Row(number, cells, values)
-        else:
+        if from_rejects:
+            cells = [restored(cell) for cell in cells]
+        if fault is not None:
             yield Row(number, cells, {}, fault)
+            continue
+        if not trimmed(line):
+            continue  # invisible characters that Python does not count as white space
+        if short:
+            cells += [""] * (width - len(cells))
+        yield Row(number, cells, dict(zip(names, map(_text, cells), strict=True)), None, short)
+
+
+def _text(cell: str) -> str:
+    """A cell without the blanks around it; nothing, if all of it is invisible."""
+    text = cell.strip()
+    return text if trimmed(text) else ""
+
+
+def _holds_rows(lines: list[tuple[int, str]], delimiter: str, width: int) -> bool:
+    """Whether one of these lines looks like a row by itself."""
+    return any(line.count(delimiter) >= width - 1 for _, line in lines)
+
+
+def _sheet_rows(lines: _Lines, names: tuple[str, ...]) -> Iterator[Row]:
+    """The rows of a workbook: each line an array of cells, without the last empty ones."""
+    width = len(names)
+    while (found := lines.next()) is not None:
+        number, line = found
+        if not line:
+            continue
+        cells: list[str] = json.loads(line)
+        if len(cells) > width:
+            count = len(cells)
+            yield Row(number, cells, {}, f"more cells than the header; {count} instead of {width}")
+            continue
+        cells += [""] * (width - len(cells))
+        yield Row(number, cells, dict(zip(names, map(_text, cells), strict=True)))
 
 
 def _quoted(
@@ -325,39 +517,32 @@ def _json_rows(lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
             continue
         fault = None
         try:
-            found = _DECODER.decode(line)
-        except json.JSONDecodeError as error:
-            fault = f"not JSON; see character {error.pos + 1}"
-        except _NotJsonError as error:
-            fault = f"not JSON; {error}"
-        except RecursionError:
-            fault = "not JSON; it is nested too deeply"
-        except (ValueError, ArithmeticError):
-            fault = "not JSON; it has a number of too many digits"
+            found = parse_json(line)
+            if isinstance(found, dict) and any(isinstance(each, dict) for each in found.values()):
+                found = _flattened(found)
+        except StrictJSONError as error:
+            what, _, where = str(error).partition(": ")
+            fault = f"{what}; {where}"
         if fault is not None:
-            yield Row(number, line, {}, fault)
+            if trimmed(line):
+                yield Row(number, line, {}, fault)
         elif not isinstance(found, dict):
             yield Row(number, line, {}, "not a JSON object")
         elif found.keys() != {REASON}:
             yield Row(number, line, found)
 
 
-class _NotJsonError(ValueError):
-    """Raised where Python's reader is more lenient than JSON."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _NotJsonError("it has two fields of the same name")
-    return found
-
-
-def _no_constant(_: str) -> Any:
-    raise _NotJsonError("it has NaN or Infinity")
-
-
-# Numbers are read as Decimal, since a float would lose digits before a rule could see them.
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=Decimal, parse_constant=_no_constant
-)
+def _flattened(found: dict[str, Any]) -> dict[str, Any]:
+    """The fields of objects within the object, with their paths as names: `customer.email`."""
+    flat: dict[str, Any] = {}
+    waiting = [("", found)]
+    for prefix, each in waiting:
+        for name, value in each.items():
+            path = f"{prefix}{name}"
+            if isinstance(value, dict):
+                waiting.append((f"{path}.", value))
+            elif path in flat:
+                raise StrictJSONError("not a row: two of its fields make one path")
+            else:
+                flat[path] = value
+    return flat

@@ -1,4 +1,4 @@
-"""JobTracker many jobs to their ends, in 16 bytes of memory each."""
+"""Asking about many jobs until they are settled, in 16 bytes of memory each."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from ...jobs.errors import NotReachable
+from ...jobs.ids import format_uuid
 from ...jobs.outcome import Status
 
 PAGE = 500
 """Jobs that are asked about in one round trip."""
 POLL_S = 0.5
 PATIENCE_S = 10.0
-"""After so long without an end, those in front are no longer waited for, but looked at rarely."""
+"""When none of the jobs in front has settled for so long, they are asked about rarely."""
 LATER_POLL_S = 2.0
 LATER_PAGES = 10
-"""So many pages are looked at then, when there are no others."""
+"""So many pages of those are asked about at a time, when there are no others."""
 SILENCE_S = 60.0
-"""How long Redis may be away."""
+"""How long Redis may be away before waiting ends with an error."""
 
 _BYTES = 16
 _PAGE_BYTES = PAGE * _BYTES
@@ -27,34 +28,36 @@ Ask = Callable[[Sequence[str]], list[Status | None]]
 
 
 class JobTracker:
-    """Jobs, by their ids, and how many have ended how.
+    """Jobs, by their ids, and how many of them have which outcome.
 
-    Jobs end about in the order in which they were enqueued: the first ones are asked about, and
-    then the next. A job that takes longer, since it waits for its customer, goes to a second list.
+    Jobs settle about in the order in which they were enqueued, so the first ones are asked about,
+    then the next. A job that takes longer, because its customer does not exist yet, goes to a
+    second list, which is asked about rarely.
     """
 
     def __init__(self) -> None:
-        self.ended: Counter[str] = Counter()
+        self.settled: Counter[str] = Counter()
         """Status → jobs; "unknown" for those of which Redis knows nothing."""
         self._front = bytearray()
         self._next = bytearray()
         self._later = bytearray()
 
     def __len__(self) -> int:
-        """How many have not ended, as far as is known."""
+        """How many are not settled, as far as is known."""
         return (len(self._front) + len(self._next) + len(self._later)) // _BYTES
 
     def add(self, job_ids: Iterable[str | None]) -> None:
+        """Track these jobs, too; None stands for an item that was rejected."""
         for job_id in job_ids:
             if job_id is not None:
                 self._next += bytes.fromhex(job_id.replace("-", ""))
 
-    def wait(self, ask: Ask, told: Callable[[int], None]) -> None:
-        """Ask until all have ended.
+    def wait(self, ask: Ask, advance: Callable[[int], None]) -> None:
+        """Ask until all are settled.
 
         Args:
-            ask: answers the statuses of jobs.
-            told: is called with how many have ended by now.
+            ask: returns the statuses of jobs, in their order.
+            advance: is called with how many are settled by now.
 
         Raises:
             NotReachable: Redis did not answer for a minute.
@@ -71,7 +74,7 @@ class JobTracker:
                     if len(left) < len(self._front):
                         moved = now
                     self._front = left
-                    # Some that are left do not hold up those behind them, nor do many for long.
+                    # A few that are left do not hold up those behind them, nor do many for long.
                     few = len(left) <= _PAGE_BYTES // 10
                     if (few and self._next) or now - moved > PATIENCE_S:
                         self._later += left
@@ -88,23 +91,18 @@ class JobTracker:
             except NotReachable:
                 if now - heard > SILENCE_S:
                     raise
-            told(self.ended.total())
+            advance(self.settled.total())
             if len(self):
                 time.sleep(pause_s if self._front or self._next else LATER_POLL_S)
 
     def _look(self, ask: Ask, page: bytearray) -> bytearray:
-        """Ask about jobs, and count those that have ended. Answers the others."""
+        """Ask about jobs, and count those that are settled. Returns the others."""
         each = [page[at : at + _BYTES] for at in range(0, len(page), _BYTES)]
-        statuses = ask([_text(job) for job in each])
+        statuses = ask([format_uuid(job.hex()) for job in each])
         left = bytearray()
         for job, status in zip(each, statuses, strict=True):
             if status == "pending":
                 left += job
             else:
-                self.ended[status or "unknown"] += 1
+                self.settled[status or "unknown"] += 1
         return left
-
-
-def _text(job: bytearray) -> str:
-    text = job.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

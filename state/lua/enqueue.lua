@@ -1,40 +1,52 @@
 -- enqueue: jobs come into the inbox, each unless its idempotency key or its own id is known.
--- KEYS: prefix of the account
--- ARGV: lane, seconds to remember idempotency keys for, then for each job: its id, its document,
---       the key of its idempotency key ('' for none)
--- Answers 1 if a worker is to be told, else 0: jobs that wait in this lane were told of before, or the
--- workers' tickers find them. Then two entries for each job that was known: its position, from 0, and
--- the id of the job that answers for it.
--- Safe to run twice: the second time, nothing changes and each job is known by its own id.
-local prefix, lane, retention = KEYS[1], ARGV[1], ARGV[2]
-local inbox, since = prefix .. 'inbox', prefix .. 'inbox:' .. lane
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local told = redis.call('ZCOUNT', since, '-inf', now) > 0
+-- include: common inbox
+-- arg: lane, retention_s (idempotency keys are remembered for so long),
+--   jobs: [{ id, idempotency (the key's hash, or absent), content (a digest of what is asked) }],
+--   wake: { queue, message } for the broker, where that is this same Redis
+-- ARGV[2], …: the jobs' documents
+-- Answers 1 if the caller is to wake a worker, else 0: it is done, or jobs that wait in this lane did it. Then three
+-- entries for each job that was known: its position, from 0; the id of the job that answers for it; and
+-- 1 if the idempotency key was used for other content before, else 0.
+-- Safe to run twice: the second time nothing changes, and each job is known by its own id.
+local lane = key('inbox:' .. arg.lane)
+local woken = redis.call('EXISTS', lane) == 1
+local arrival = last_arrival(now.redis)
 local known, new = {}, false
 
-for i = 3, #ARGV, 3 do
-  local job, idem = ARGV[i], ARGV[i + 2]
-  local stands
-  if idem ~= '' then
+for i, job in ipairs(arg.jobs) do
+  local stands, conflict
+  if job.idempotency then
+    local idem = key('idem:' .. job.idempotency)
     local first = redis.call('GET', idem)
-    if first and first ~= job then
-      stands = first
+    if first and string.sub(first, 1, 36) ~= job.id then
+      stands = string.sub(first, 1, 36)
+      conflict = #first > 36 and string.sub(first, 38) ~= job.content
     else
-      redis.call('SET', idem, job, 'EX', retention)
+      redis.call('SET', idem, job.id .. ' ' .. job.content, 'EX', arg.retention_s)
     end
   end
-  -- A job with an outcome was accepted meanwhile: it does not come back.
-  if not stands and (redis.call('EXISTS', prefix .. 'outcome:' .. job) == 1
-    or redis.call('HSETNX', inbox, job, ARGV[i + 1]) == 0) then
-    stands = job
+  -- A job that was accepted meanwhile does not come back.
+  if not stands and (redis.call('EXISTS', key('job:' .. job.id), key('outcome:' .. job.id)) > 0
+    or redis.call('HSETNX', key('inbox'), job.id, ARGV[i + 1]) == 0) then
+    stands = job.id
   end
   if stands then
-    known[#known + 1] = (i - 3) / 3
+    known[#known + 1] = i - 1
     known[#known + 1] = stands
+    known[#known + 1] = conflict and 1 or 0
   else
-    redis.call('ZADD', since, 'NX', now, job)
+    arrival = math.max(now.redis, arrival + 1)
+    redis.call('ZADD', lane, text(arrival), job.id)
     new = true
   end
 end
-return { new and not told and 1 or 0, unpack(known) }
+if new then
+  redis.call('SET', key('arrivals'), text(arrival))
+end
+local wake = new and not woken
+if wake and arg.wake then
+  -- Whatever is wrong with the queue, the jobs are taken.
+  local pushed = redis.pcall('LPUSH', arg.wake.queue, arg.wake.message)
+  wake = type(pushed) == 'table' and pushed.err
+end
+return { wake and 1 or 0, unpack(known) }

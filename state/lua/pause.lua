@@ -1,5 +1,7 @@
 -- pause: nothing is delivered for the account until somebody resumes it.
--- ARGV: reason in words
--- Answers nothing.
+-- include: common
+-- arg: reason
+-- Answers 1.
 redis.call('DEL', key('pause'))
-redis.call('HSET', key('pause'), 'by', 'operator', 'reason', ARGV[1], 'since', text(now_us()))
+redis.call('HSET', key('pause'), 'by', 'operator', 'reason', arg.reason, 'since', text(now.redis))
+return 1

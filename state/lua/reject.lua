@@ -1,15 +1,13 @@
 -- reject: what does not make a job leaves the inbox, and its outcome is `invalid`.
--- ARGV: job id, reasons, seconds of retention, mailbox and email where they are known, else ''
+-- include: common inbox outcome
+-- arg: retention_s, keep_s, and where they are known: mailbox, email
+-- ARGV[2], …: job id, its entry in `inbox:taken`, the reasons (any text)
 -- Answers 1, or 0 when the job has an outcome already.
-local job, reasons, retention, mailbox, email = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-leave_inbox(job)
-if redis.call('EXISTS', key('outcome:' .. job)) == 1 then
+local job, taken, reasons = ARGV[2], ARGV[3], ARGV[4]
+leave_inbox(job, taken)
+if redis.call('EXISTS', key('job:' .. job), key('outcome:' .. job)) > 0 then
   return 0
 end
-local now = now_us()
-redis.call('HSET', key('outcome:' .. job), 'message', reasons, 'accepted', text(now))
-if mailbox ~= '' then
-  redis.call('HSET', key('outcome:' .. job), 'email', email, 'mailbox', mailbox)
-end
-finish(job, mailbox, nil, 'invalid', now, retention)
+settle_job(job, arg.mailbox, 'invalid', { message = reasons, email = arg.email, accepted = text(now.redis) })
+write_email(arg.mailbox)
 return 1

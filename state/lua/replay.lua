@@ -1,17 +1,19 @@
 -- replay: a job that ended without being delivered goes back to the inbox, as it was asked for.
--- ARGV: job id
+-- include: common inbox
+-- arg: job, statuses (that can be replayed)
 -- Answers 1, or 0 when its outcome is another one or its values are not kept.
-local outcome = key('outcome:' .. ARGV[1])
-local found = redis.call('HMGET', outcome, 'status', 'document', 'mailbox', 'lane')
-local replayable = { failed = true, unmatched = true, unconfirmed = true, refused = true }
-if not found[1] and redis.call('HEXISTS', key('inbox'), ARGV[1]) == 1 then
-  return 1 -- it was put back by this same call, whose answer was lost
+local outcome = redis.call('GET', key('outcome:' .. arg.job))
+if not outcome then -- perhaps this same call put it back, and its answer was lost
+  return redis.call('HEXISTS', key('inbox'), arg.job)
 end
-if not found[1] or not replayable[found[1]] or not found[2] then
+local found, replayable = cjson.decode(outcome), false
+for _, status in ipairs(arg.statuses) do
+  replayable = replayable or found.s == status
+end
+if not replayable or not found.d then
   return 0
 end
-redis.call('HSET', key('inbox'), ARGV[1], found[2])
-redis.call('ZADD', key('inbox:' .. found[4]), math.floor(now_us() / 1000), ARGV[1])
-redis.call('LREM', key('outcomes:' .. found[3]), 0, ARGV[1])
-redis.call('DEL', outcome)
+redis.call('HSET', key('inbox'), arg.job, found.d)
+redis.call('ZADD', key('inbox:' .. (found.l or 'live')), text(math.max(now.redis, last_arrival(now.redis))), arg.job)
+redis.call('DEL', key('outcome:' .. arg.job))
 return 1

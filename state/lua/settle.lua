@@ -1,113 +1,136 @@
--- settle: what the answer means for the mailbox and its jobs, in one step.
--- ARGV: mailbox, token, seconds of retention,
---   milliseconds until what is left is tried again, milliseconds before which nothing is sent,
---   failures in a row, '1' to try the jobs one by one from now on,
---   number of values, then for each: key, version, and '' if it was not taken, else the digest of
---     what was seen ('-' if it was not seen): nothing older follows it,
---   number of jobs, then for each: job id, status, number of fields, then field, value of each
--- Answers the outcomes of the live ones among the jobs, as they stand now: { job id, { field, value, … },
--- … }; or nothing when the lease is not valid any more: then nothing was changed.
-local mailbox, token, retention = ARGV[1], ARGV[2], ARGV[3]
-local retry_us, rest_us = ARGV[4] * 1000, ARGV[5] * 1000
-local now = now_us()
-if redis.call('HGET', key('leases'), mailbox) ~= token .. '!' then
-  return nil
-end
-end_lease(mailbox)
-redis.call('DEL', key('sending:' .. mailbox))
-local box = key('mailbox:' .. mailbox)
-local held, numbers = {}, {} -- what the mailbox held until now; each job's number in it
-local fields = redis.call('HGETALL', box)
-for i = 1, #fields, 2 do
-  held[fields[i]] = fields[i + 1]
-  if string.sub(fields[i], 1, 1) == '#' then
-    numbers[job_of(fields[i + 1])] = string.sub(fields[i], 2)
-  end
-end
+-- settle: all that follows from an answer, in one step. What it says of the account is noted; what
+-- was sent leaves the mailbox, unless something newer came; jobs come to their outcomes; the lease
+-- ends; the rest is due again; and the stint gets its next delivery.
+-- include: common clock mailbox outcome pace held observe next
+-- arg: answer (see _observe.lua), next (see _next.lua; absent when the stint ends),
+--   mailbox, token, retention_s, keep_s, retry_us (until what is left is tried again), rest_us (until
+--   anything is sent), failures (in a row), batch (jobs in a request at most; 0 for all),
+--   waits (true while a customer is waited for),
+--   values: [{ key, version, took: '' if it was not taken, '-' if it may have been, else the digest of
+--     what was seen }],
+--   jobs: [{ id, status, fields, failed (alone) }]
+-- Answers as JSON { held: whether the lease was still valid, else nothing was changed; paused;
+--   settled_us; due_us, of what is left; open: ids of jobs that are only delivered in part; next }.
+read_clock()
+local box_key = key('mailbox:' .. arg.mailbox)
+local open = {}
 
-local at = 8
-local function take()
-  at = at + 1
-  return ARGV[at - 1]
-end
-local sent = {}
-for i = 1, take() do
-  local value = { key = take() }
-  value.version = take()
-  value.digest = take()
-  sent[i] = value
-end
-
-local judged, ended, kept = {}, {}, false
-for _ = 1, take() do
-  local job = take()
-  local status = take()
-  judged[job] = true
-  for _ = 1, take() do
-    local field = take()
-    redis.call('HSET', key('outcome:' .. job), field, take())
-  end
-  if status == 'pending' then
-    kept = true
-  else
-    ended[job] = true
-    finish(job, mailbox, numbers[job], status, now, retention)
-  end
-end
-
-local function live_outcomes()
-  local found = {}
-  for job in pairs(judged) do
-    local outcome = key('outcome:' .. job)
-    if redis.call('HGET', outcome, 'lane') == 'live' then
-      found[#found + 1] = job
-      found[#found + 1] = redis.call('HGETALL', outcome)
+local function note_taken()
+  for _, value in ipairs(arg.values) do
+    if value.took ~= '' then
+      note_email(value.key, value.version .. value.took)
     end
   end
-  return found
 end
 
-for _, value in ipairs(sent) do
-  if value.digest ~= '' then
-    redis.call('HSET', key('delivered:' .. mailbox), value.key, value.version .. value.digest)
-    redis.call('EXPIRE', key('delivered:' .. mailbox), retention)
+local function note_pending(result)
+  local flat = {}
+  for name, content in pairs(result.fields) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = content
   end
-  local job, content = job_of(value.version), held[value.key]
-  if ended[job] and content and number_of(content) == numbers[job] then
-    redis.call('HDEL', box, value.key)
-    held[value.key] = nil
+  if #flat > 0 then
+    redis.call('HSET', key('job:' .. result.id), unpack(flat))
   end
 end
 
-local left = false
-for field in pairs(held) do
-  left = left or is_value(field)
-end
-if not left then
-  redis.call('DEL', box)
-  if rest_us > 0 then
-    -- The lost request of a job at its end must not act after the next job's.
-    redis.call('HSET', box, '@rest', text(now + rest_us))
-    redis.call('PEXPIRE', box, ARGV[5])
+-- Carries out what the answer means for each job. Answers the mailbox's fields to remove and to set.
+local function judge_jobs(box)
+  local sent, entries, gone, set = {}, {}, {}, {}
+  for _, value in ipairs(arg.values) do
+    sent[value.key] = value.version
   end
-  return live_outcomes()
-end
-redis.call('HSET', box, '@failures', ARGV[6], '@rest', text(now + rest_us))
-if ARGV[7] == '1' then
-  redis.call('HSET', box, '@alone', 1)
-end
--- A job that came in meanwhile has waited for nothing yet; one whose turn to be tried alone has
--- not come waits for the one that is tried.
-local behind = kept and (held['@alone'] or ARGV[7] == '1')
-for job in pairs(numbers) do
-  if not judged[job] and not behind then
-    retry_us = 0
+  for number, job in pairs(box.jobs) do
+    job.number = number
+    entries[job.id] = job
   end
-end
-local due = make_due(mailbox, now + retry_us)
-for job in pairs(judged) do
-  if not ended[job] then
-    redis.call('HSET', key('outcome:' .. job), 'next', text(due))
+  for _, result in ipairs(arg.jobs) do
+    local job = entries[result.id] or { keys = {} }
+    local unsent = 0
+    for _, name in ipairs(job.keys) do
+      if sent[name] ~= job.version then
+        unsent = unsent + 1
+      end
+    end
+    local in_part = result.status == 'delivered' and unsent > 0
+    for _, name in ipairs(job.keys) do
+      if result.status ~= 'pending' and not (in_part and sent[name] ~= job.version) then
+        gone[#gone + 1] = name
+      end
+    end
+    if result.status == 'pending' or in_part then
+      note_pending(result)
+      job.judged, job.left, job.failed = true, in_part and unsent or job.left, result.failed
+      open[#open + 1] = in_part and result.id or nil
+      if job.number then
+        set[#set + 1] = '#' .. job.number
+        set[#set + 1] = job_entry(job)
+      end
+    else
+      settle_job(result.id, arg.mailbox, result.status, result.fields)
+      if job.number then
+        gone[#gone + 1] = '#' .. job.number
+        box.jobs[job.number] = nil
+      end
+    end
   end
+  return gone, set
 end
-return live_outcomes()
+
+local function settle_mailbox(box)
+  end_lease(arg.mailbox)
+  if box.state.failures then
+    redis.call('ZREM', key('leases:failing'), arg.mailbox)
+  end
+  note_taken()
+  local gone, set = judge_jobs(box)
+  write_email(arg.mailbox)
+  if not next(box.jobs) then
+    redis.call('DEL', box_key)
+    if arg.rest_us > 0 then -- the lost request of a settled job must not act after the next job's
+      redis.call('HSET', box_key, '@rest', text(now.account + arg.rest_us))
+      redis.call('PEXPIRE', box_key, math.ceil(arg.rest_us / 1000))
+    end
+    return nil
+  end
+  local delay_us = arg.retry_us
+  for _, job in pairs(box.jobs) do
+    if not job.judged and not arg.waits then
+      delay_us = 0 -- it has not been tried yet
+    end
+  end
+  local state = { failures = arg.failures, batch = arg.batch, waits = arg.waits and 1 or 0,
+    rest = arg.rest_us > 0 and now.account + arg.rest_us or 0 }
+  for name, number in pairs(state) do
+    if number > 0 then
+      set[#set + 1] = '@' .. name
+      set[#set + 1] = text(number)
+    elseif box.state[name] then
+      gone[#gone + 1] = '@' .. name
+    end
+  end
+  redis.call('HDEL', box_key, '@lease', '@sending', unpack(gone))
+  if #set > 0 then
+    redis.call('HSET', box_key, unpack(set))
+  end
+  local due_us = text(now.redis + make_due(arg.mailbox, delay_us))
+  for _, result in ipairs(arg.jobs) do
+    if result.status == 'pending' then
+      redis.call('HSET', key('job:' .. result.id), 'next', due_us)
+    end
+  end
+  return due_us
+end
+
+local answer = { paused = observe(arg.answer), settled_us = text(now.redis) }
+local box = read_mailbox(arg.mailbox)
+answer.held = box.state.lease == arg.token
+if answer.held then
+  answer.due_us = settle_mailbox(box)
+end
+answer.open = open
+if arg.next then
+  answer.next = next_delivery(arg.next)
+end
+write_pace()
+return cjson.encode(answer)

@@ -1,99 +1,167 @@
 -- stage: a job leaves the inbox for its email's mailbox, where the newest value of each key stands.
--- ARGV: job id, mailbox, email, lane, version, seconds of retention,
---   '1' if a key must keep the type that was first used for it, '1' to skip what is there already,
---   then for each attribute: key, payload, and if it may be skipped: digest of type and value
--- Answers { what came of it, live jobs that it brought to an end, its own perhaps, and which keys had
--- another type before }. What came of it: 'staged'; 'superseded' (newer values stand there or were
--- delivered); 'unchanged' (all were delivered, and are to be skipped then); 'known' (it was staged
--- before); or, with nothing changed, 'future' (occurred too far ahead of Redis's clock), 'mistyped'.
-local job, mailbox, email, lane, version = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local retention, strict, skip = ARGV[6], ARGV[7] == '1', ARGV[8] == '1'
+-- include: common clock inbox mailbox outcome
+-- arg: job, taken (its entry in `inbox:taken`), email, mailbox, lane, arrived or occurred (in microseconds;
+--   the latter if the job says when its values became true), worker_us (the worker's own clock),
+--   attributes: [{ key, type, payload, digest }], retention_s, keep_s, strict (a key must keep the type
+--   that was first used for it), only_changed (skip what ChartMogul's answer showed the last time)
+-- Answers as JSON { result, version, superseded: ids of the jobs that it settled, mistyped: which keys
+--   had another type before }. The result is 'staged'; 'superseded' (newer values stand there or were
+--   delivered); 'unchanged'; 'known' (it was staged before); or, with nothing changed, 'future' (it says
+--   that it occurred more than five minutes ahead of all clocks) or 'mistyped'.
 local FUTURE_US = 5 * 60 * 1000000
-local FIRST, STEP = 9, skip and 3 or 2
-local now = now_us()
+local box_key, email_key = key('mailbox:' .. arg.mailbox), key('email:' .. arg.mailbox)
+local superseded = {}
 
-if redis.call('EXISTS', key('outcome:' .. job)) == 1 then
-  leave_inbox(job)
-  return { 'known', finished, '' }
-end
-if tonumber(string.sub(version, 1, 16)) > now + FUTURE_US then
-  return { 'future', finished, '' }
+local function answer(result, mistyped, version)
+  return cjson.encode({ result = result, superseded = superseded, mistyped = mistyped or '', version = version or '' })
 end
 
 local keys = {}
-for i = FIRST, #ARGV, STEP do
-  keys[#keys + 1] = ARGV[i]
+for n, attribute in ipairs(arg.attributes) do
+  keys[n] = attribute.key
 end
-local box = key('mailbox:' .. mailbox)
-local types = redis.call('HMGET', key('types'), unpack(keys))
-local held = redis.call('HMGET', box, unpack(keys))
-local delivered = redis.call('HMGET', key('delivered:' .. mailbox), unpack(keys))
+local delivered = redis.call('HMGET', email_key, unpack(keys))
+keys[#keys + 1], keys[#keys + 2], keys[#keys + 3], keys[#keys + 4] = '@next', '@waits', '@live', '@rest'
+local held = redis.call('HMGET', box_key, unpack(keys))
+local number, waits, is_live, rests = unpack(held, #arg.attributes + 1)
+for n = #keys, #arg.attributes + 1, -1 do
+  keys[n] = nil
+end
 
-local mistyped, first_used = {}, {}
-for n, name in ipairs(keys) do
-  local type = string.match(ARGV[FIRST + STEP * (n - 1) + 1], '%a+')
-  if not types[n] then
-    first_used[#first_used + 1] = name
-    first_used[#first_used + 1] = type
-  elseif types[n] ~= type then
-    mistyped[#mistyped + 1] = name .. ': ' .. type .. ', but ' .. types[n] .. ' was used first'
+-- The job that holds a key now, if its entry is there.
+local function holder(n)
+  local number = held[n] and string.match(held[n], '^%d+')
+  local content = number and redis.call('HGET', box_key, '#' .. number)
+  if content then
+    local job = read_job(content)
+    job.number = number
+    return job
   end
 end
-mistyped = table.concat(mistyped, '; ')
-if strict and mistyped ~= '' then
-  return { 'mistyped', finished, mistyped }
-end
-if #first_used > 0 then
-  redis.call('HSET', key('types'), unpack(first_used))
+local holders = {}
+for n in ipairs(keys) do
+  holders[n] = holder(n)
 end
 
-leave_inbox(job)
-redis.call('HSET', key('outcome:' .. job), 'email', email, 'mailbox', mailbox, 'lane', lane,
-  'keys', table.concat(keys, ','), 'occurred', string.sub(version, 1, 16), 'accepted', text(now))
-if mistyped ~= '' then
-  redis.call('HSET', key('outcome:' .. job), 'warning', mistyped)
+-- A job that does not say when it occurred is as new as its arrival. A version that lies ahead of
+-- every arrival comes from a clock that was wrong: what arrived after it is newer.
+local function version_us()
+  if arg.occurred then
+    return arg.occurred
+  end
+  local newest = 0
+  for n in ipairs(keys) do
+    newest = math.max(newest, holders[n] and tonumber(string.sub(holders[n].version, 1, 16)) or 0,
+      delivered[n] and tonumber(string.sub(delivered[n], 1, 16)) or 0)
+  end
+  if newest > now.redis and newest > (tonumber(redis.call('GET', key('arrivals')) or 0)) then
+    return newest + 1
+  end
+  return arg.arrived
 end
 
-local lease = redis.call('HGET', key('leases'), mailbox)
-local in_flight = lease and string.sub(lease, -1) == '!'
-local number = redis.call('HGET', box, '@next') or 1
-local own, unchanged = {}, 0
-for n, name in ipairs(keys) do
-  local payload, digest = ARGV[FIRST + STEP * (n - 1) + 1], ARGV[FIRST + STEP * (n - 1) + 2]
-  local older = held[n] and number_of(held[n])
-  local entry = older and redis.call('HGET', box, '#' .. older)
-  local seen = delivered[n]
-  if (not older or version_of(entry) < version) and (not seen or version_of(seen) <= version) then
-    if skip and not older and seen and after_version(seen) == digest then
+local function first_types()
+  local types = redis.call('HMGET', key('types'), unpack(keys))
+  local mistyped, first = {}, {}
+  for n, attribute in ipairs(arg.attributes) do
+    if not types[n] then
+      first[#first + 1] = attribute.key
+      first[#first + 1] = attribute.type
+    elseif types[n] ~= attribute.type then
+      mistyped[#mistyped + 1] = attribute.key .. ': ' .. attribute.type .. ', but ' .. types[n] .. ' was used first'
+    end
+  end
+  return table.concat(mistyped, '; '), first
+end
+
+if redis.call('EXISTS', key('job:' .. arg.job), key('outcome:' .. arg.job)) > 0 then
+  leave_inbox(arg.job, arg.taken)
+  return answer('known')
+end
+if arg.occurred then
+  local latest = math.max(now.redis, arg.worker_us, tonumber(redis.call('GET', key('arrivals')) or 0))
+  if arg.occurred > latest + FUTURE_US then
+    return answer('future')
+  end
+end
+local mistyped, first = first_types()
+if arg.strict and mistyped ~= '' then
+  return answer('mistyped', mistyped)
+end
+
+local at = version_us()
+local version = string.format('%016.0f', at) .. arg.job
+local leased = number and redis.call('ZSCORE', key('leases'), arg.mailbox)
+local is_new = not number
+number = number or '1'
+local set, own, unchanged = {}, 0, 0
+for n, attribute in ipairs(arg.attributes) do
+  local older, seen = holders[n], delivered[n]
+  if (not older or older.version < version) and (not seen or string.sub(seen, 1, VERSION) <= version) then
+    if arg.only_changed and not older and seen and string.sub(seen, VERSION + 1) == attribute.digest then
       -- It is the newest all the same: what comes later and is older must not replace it.
-      redis.call('HSET', key('delivered:' .. mailbox), name, version .. digest)
+      note_email(attribute.key, version .. attribute.digest)
       unchanged = unchanged + 1
     else
-      own[#own + 1] = name
-      own[#own + 1] = number .. payload
+      own = own + 1
+      set[#set + 1] = attribute.key
+      set[#set + 1] = number .. attribute.payload
       if older then
-        local left = after_version(entry) - 1
-        redis.call('HSET', box, '#' .. older, version_of(entry) .. text(left))
+        local content = read_job(redis.call('HGET', box_key, '#' .. older.number))
+        content.left = content.left - 1
+        redis.call('HSET', box_key, '#' .. older.number, job_entry(content))
         -- A job whose values are in flight is judged by their answer.
-        if left == 0 and not in_flight then
-          finish(job_of(entry), mailbox, older, 'superseded', now, retention)
+        if content.left <= 0 and not leased then
+          redis.call('HDEL', box_key, '#' .. older.number)
+          settle_job(older.id, arg.mailbox, 'superseded', {})
+          superseded[#superseded + 1] = older.id
         end
       end
     end
   end
 end
-if #own == 0 then
-  local status = unchanged == #keys and 'unchanged' or 'superseded'
-  finish(job, mailbox, nil, status, now, retention)
-  return { status, finished, mistyped }
-end
 
-redis.call('HSET', box, '#' .. number, version .. text(#own / 2), '@next', number + 1, unpack(own))
-redis.call('PERSIST', box) -- what is left to rest after its last job ends by itself
-if lane == 'live' then
-  redis.call('HSET', box, '@live', 1)
+local fields = { email = arg.email, lane = arg.lane, keys = table.concat(keys, ','), warning = mistyped,
+  occurred = string.format('%.0f', at), accepted = text(now.redis) }
+if own == 0 then
+  local result = unchanged == #keys and 'unchanged' or 'superseded'
+  settle_job(arg.job, arg.mailbox, result, fields)
+  write_email(arg.mailbox)
+  leave_inbox(arg.job, arg.taken)
+  return answer(result, mistyped, version)
 end
-if not lease then
-  make_due(mailbox, now)
+local flat = {}
+for name, content in pairs(fields) do
+  if content ~= '' then
+    flat[#flat + 1] = name
+    flat[#flat + 1] = content
+  end
 end
-return { 'staged', finished, mistyped }
+redis.call('HSET', key('job:' .. arg.job), unpack(flat))
+set[#set + 1] = '#' .. number
+set[#set + 1] = version .. own
+set[#set + 1] = '@next'
+set[#set + 1] = text(number + 1)
+if arg.lane == 'live' and not is_live then
+  set[#set + 1] = '@live'
+  set[#set + 1] = '1'
+end
+redis.call('HSET', box_key, unpack(set))
+if #first > 0 then
+  redis.call('HSET', key('types'), unpack(first))
+end
+leave_inbox(arg.job, arg.taken)
+
+write_email(arg.mailbox)
+if is_new and not rests then
+  redis.call('ZADD', key('due:' .. arg.lane), text(now.redis), arg.mailbox)
+elseif not leased and not (waits and redis.call('ZSCORE', key('later'), arg.mailbox)) then
+  read_clock()
+  if is_new then -- what rested would have ended by itself
+    redis.call('PERSIST', box_key)
+  elseif arg.lane == 'live' and not is_live then
+    redis.call('ZREM', key('due:bulk'), arg.mailbox)
+  end
+  make_due(arg.mailbox, 0, 'later')
+end
+return answer('staged', mistyped, version)

@@ -23,7 +23,7 @@ ADA = "ada@example.com"
 
 
 def fare(courier: Courier, account: str = "default") -> AccountStatus:
-    return courier.weather(account).fare()
+    return courier.health(account).status()
 
 
 def run(courier: Courier, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -184,11 +184,16 @@ def test_completion_knows_commands_and_choices() -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_up_runs_everything_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> None:
-    port = free_port()
-    environ = {"COURIER_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+    up_environ = {"COURIER_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
     arguments = ["up", "--data", str(tmp_path / "data"), "--sandbox-port", "0"]
-    with running(*arguments, cwd=tmp_path, **environ) as (process, lines):
+    with running(*arguments, cwd=tmp_path, **up_environ) as (process, lines):
         wait_until(lambda: any(" ready." in line for line in lines), timeout_s=40)
+        [printed] = re.findall(r"export (COURIER_REDIS_URL=.*)", "".join(lines))
+        shell = subprocess.run(
+            ["sh", "-c", f'{printed}; echo "$COURIER_REDIS_URL"'], capture_output=True, text=True
+        )
+        environ = {"COURIER_REDIS_URL": shell.stdout.strip()}
+        assert run("outcomes", **up_environ).returncode == 3, "it asks for a password"
         added = run("add", ADA, "channel=Facebook", "age:Integer=8", "--wait", "30", **environ)
         assert added.returncode == 0, added.stderr
         assert "delivered" in added.stdout
@@ -200,11 +205,12 @@ def test_up_runs_everything_until_it_is_stopped(tmp_path: Path, stop: signal.Sig
     wait_until(lambda: not [pid for pid in started if alive(pid)], what="all have ended")
     assert not any("Traceback" in line for line in lines)
     assert DEFAULT_API_KEY not in "".join(lines)
+    assert environ["COURIER_REDIS_URL"].partition("@")[0] not in "".join(lines), "no password"
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
     # The data stays: what was said before is known the next time.
     if stop == signal.SIGINT:
-        with running(*arguments, cwd=tmp_path, **environ) as (process, lines):
+        with running(*arguments, cwd=tmp_path, **up_environ) as (process, lines):
             wait_until(lambda: any("Worker " in line for line in lines), timeout_s=40)
             shown = run("outcomes", ADA, "--format", "json", **environ)
             assert [each["status"] for each in json.loads(shown.stdout)] == ["delivered"]
@@ -212,11 +218,49 @@ def test_up_runs_everything_until_it_is_stopped(tmp_path: Path, stop: signal.Sig
             assert process.wait(60) == 0
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_up_is_for_its_owner_alone_and_found_in_its_directory(tmp_path: Path, umask: int) -> None:
+    """Whatever the umask: folders 0700, files 0600, a password that no list of processes shows."""
+    redis_url = f"redis://localhost:{free_port()}/0"
+    before = os.umask(umask)
+    try:
+        with running("up", "--sandbox-port", "0", cwd=tmp_path, COURIER_REDIS_URL=redis_url) as (
+            process,
+            lines,
+        ):
+            wait_until(lambda: any(" ready." in line for line in lines), timeout_s=40)
+            done = subprocess.run(
+                [*COURIER, "add", ADA, "channel=Facebook", "--wait", "30"],
+                cwd=tmp_path,
+                env={**os.environ, "COURIER_REDIS_URL": redis_url},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            password = (tmp_path / ".courier" / "redis-sandbox" / "password").read_text()
+            listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+            assert password
+            assert password not in listed
+            found = [tmp_path / ".courier", *(tmp_path / ".courier").rglob("*")]
+            modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in found}
+            assert len(found) > 6
+            assert modes == {
+                str(path.relative_to(tmp_path)): 0o700 if path.is_dir() else 0o600 for path in found
+            }
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        assert not (tmp_path / ".courier" / "redis-url").exists()
+    finally:
+        os.umask(before)
+
+
 def test_up_starts_no_server_where_others_would_have_to_reach_it(tmp_path: Path) -> None:
     done = run(
         "up",
         *("--data", str(tmp_path / "data"), "--sandbox-port", "0"),
-        COURIER_REDIS_URL=f"redis://:s3cr3t@127.0.0.1:{free_port()}/0",
+        COURIER_REDIS_URL=f"rediss://:s3cr3t@127.0.0.1:{free_port()}/0",
         COURIER_ENQUEUE_TIMEOUT="1",
     )
     assert done.returncode == 3

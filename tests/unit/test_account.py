@@ -78,7 +78,7 @@ def test_what_is_leased_when_the_account_is_held_goes_back(account: Account, kin
     account.claim(first)
     account.observe(kind, retry_after_s=30)
     assert account.boxes.claim(second.mailbox_id, second.token) is None
-    assert account.weather.fare().live.due == 1
+    assert account.weather.status().live.due == 1
     assert account.boxes.release(max_parallel=20)[0] == []
 
 
@@ -90,11 +90,11 @@ def test_leases_do_not_run_past_a_circuit_that_opens(account: Account) -> None:
         account.observe(Kind.SERVER)
     late = leases[CIRCUIT_OPENS_AT]
     assert account.boxes.claim(late.mailbox_id, late.token) is None
-    circuit = account.weather.fare().circuit
+    circuit = account.weather.status().circuit
     assert circuit is not None
     assert (circuit.next_probe_at - circuit.opened_at).total_seconds() < 1.5
     account.observe(Kind.TAKEN)
-    assert account.weather.fare().circuit is None
+    assert account.weather.status().circuit is None
 
 
 def test_a_pause_is_told_once(account: Account) -> None:
@@ -114,9 +114,9 @@ def test_only_an_operator_ends_an_operators_pause(account: Account) -> None:
     account.weather.pause("moving house")
     assert not account.weather.resume_after_probe()
     assert not account.weather.probe_is_due()
-    assert account.weather.fare().state == "paused"
+    assert account.weather.status().state == "paused"
     assert account.weather.resume()
-    assert account.weather.fare().state == "running"
+    assert account.weather.status().state == "running"
 
 
 def test_resume_tells_whether_anything_was_held(account: Account) -> None:
@@ -124,9 +124,9 @@ def test_resume_tells_whether_anything_was_held(account: Account) -> None:
     account.observe(Kind.SERVER)
     assert not account.weather.resume(), "one failure holds nothing"
     account.observe(Kind.PACE, retry_after_s=30)
-    assert account.weather.fare().state == "held"
+    assert account.weather.status().state == "held"
     assert account.weather.resume()
-    assert account.weather.fare().state == "running"
+    assert account.weather.status().state == "running"
 
 
 def test_a_429_of_the_same_crowd_counts_for_nothing(account: Account) -> None:
@@ -134,7 +134,7 @@ def test_a_429_of_the_same_crowd_counts_for_nothing(account: Account) -> None:
     verdict = Verdict(kind=Kind.PACE, http_status=429)
     for _ in range(20):
         account.weather.observe_call(verdict, claimed_us=now, reason="")()
-    assert account.weather.fare().rate == 1000
+    assert account.weather.status().rate == 1000
 
 
 def test_a_replayed_job_is_listed_once_and_as_it_stands_now(account: Account) -> None:

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 # They are run from the checkout and installed nowhere. At the end of the path, and for this import
 # only: nothing else should find the rooms by their short names.
 sys.path.append(str(ROOT))
+from benchmarks.latency import Waits, delivered_s, pace  # noqa: E402
+
 from benchmarks.__main__ import (  # noqa: E402
     SUITE,
     Benchmark,
@@ -26,7 +28,6 @@ from benchmarks.backlog import drained, updates_of  # noqa: E402
 from benchmarks.backlog import table as backlog_table  # noqa: E402
 from benchmarks.cpu import Spent  # noqa: E402
 from benchmarks.cpu import table as cpu_table  # noqa: E402
-from benchmarks.latency import Waits, delivered_s, pace  # noqa: E402
 from benchmarks.measure import measure, percentile, ratio  # noqa: E402
 from benchmarks.report import Target, columns, machine, number  # noqa: E402
 

@@ -151,9 +151,12 @@ class TestAdd:
             "lane": "bulk",
             "idempotency_key": "signup-7",
         }
-        again = run("add", ADA, "trial:Boolean=f", *options)
+        again = run("add", ADA, "trial:Boolean=1", *options)
         assert again.stdout == first.stdout
-        assert "an earlier job answers for it" in again.stderr
+        assert "was already queued" in again.stderr
+        other = run("add", ADA, "trial:Boolean=f", *options)
+        assert (other.exit_code, other.stdout) == (2, "")
+        assert f"belongs to job {first.stdout.strip()}, which has other content" in other.stderr
 
     def test_a_time_without_a_zone_is_utc(self, inbox: redis.Redis) -> None:
         added = run("add", ADA, "plan=pro", "--occurred-at", "2026-03-01T09:30")
@@ -175,12 +178,15 @@ class TestAdd:
             ([ADA, "age"], "KEY=VALUE"),
             ([ADA, "age:Integer"], "KEY=VALUE"),
             ([ADA, "=8"], "key"),
-            ([ADA, "age:Integer=eight"], "age: an Integer is a whole number"),
-            ([ADA, "age:Number=8"], "age: "),
+            (
+                [ADA, "age:Integer=eight"],
+                "attributes[0].value (key age): an Integer is a whole number",
+            ),
+            ([ADA, "age:Number=8"], "attributes[0].type (key age): must be one of"),
             ([ADA, "a b=8"], "ASCII letters, digits and underscores"),
-            ([ADA, "plan="], "plan: "),
+            ([ADA, "plan="], "(key plan): must have 1 to 255 characters"),
             ([ADA, "n=1", "n=2"], "a job sets a key once"),
-            (["ada", "plan=pro"], "email: must be an email address"),
+            (["ada", "plan=pro"], 'email: has no "@"'),
             ([ADA, "plan=pro", "--occurred-at", "yesterday"], "--occurred-at must be ISO 8601"),
             ([ADA, "plan=pro", "--occurred-at", "2200-01-01"], "5 minutes in the future"),
             ([ADA, "plan=pro", "--lane", "fast"], "'fast' is not one of"),
@@ -199,9 +205,10 @@ class TestAdd:
         assert inbox.keys() == []
 
     def test_every_wrong_attribute_is_named_at_once(self, inbox: redis.Redis) -> None:
-        result = run("add", ADA, "age:Integer=eight", "score:Decimal=1,5", "plan=pro")
-        assert "age: " in result.stderr
-        assert "score: " in result.stderr
+        result = run("add", "ada", "age:Integer=eight", "score:Decimal=1,5", "plan=pro")
+        assert "(key age): " in result.stderr
+        assert "(key score): " in result.stderr
+        assert "email: " in result.stderr
 
 
 def free_port() -> int:
@@ -260,6 +267,30 @@ class TestPing:
         stand_in.configure(faults=[Fault(kind="status", status=500)])
         assert run("ping", CHARTMOGUL_API_KEY=DEFAULT_API_KEY).exit_code == 1
 
+    def test_a_refusal_that_repeats_the_key(self, stand_in: SandboxProcess) -> None:
+        """PF1"""
+        message = json.dumps({"message": f"\x1b[31mNo valid API key: {DEFAULT_API_KEY}"})
+        stand_in.configure(faults=[Fault(kind="status", status=401, content=message)])
+        result = run("ping", CHARTMOGUL_API_KEY=DEFAULT_API_KEY)
+        assert result.exit_code == 1
+        assert "No valid API key: *** (HTTP 401)" in result.output
+        assert "\x1b" not in result.output
+
+    @pytest.mark.parametrize("path", ["", "/v2", "/v1/v1"])
+    def test_a_wrong_url(self, stand_in: SandboxProcess, path: str) -> None:
+        """UP1"""
+        url = stand_in.url.removesuffix("/v1") + path
+        result = run("ping", CHARTMOGUL_API_KEY=DEFAULT_API_KEY, CHARTMOGUL_API_URL=url)
+        assert result.exit_code == 1
+        assert "is CHARTMOGUL_API_URL right?" in result.output
+
+    @pytest.mark.parametrize("content", ["<html>Welcome</html>", "{}"])
+    def test_a_200_that_is_no_pong(self, stand_in: SandboxProcess, content: str) -> None:
+        stand_in.configure(faults=[Fault(kind="status", status=200, content=content)])
+        result = run("ping", CHARTMOGUL_API_KEY=DEFAULT_API_KEY)
+        assert result.exit_code == 1
+        assert "is CHARTMOGUL_API_URL right?" in result.output
+
     def test_a_chartmogul_that_cannot_be_reached(self) -> None:
         result = run(
             "ping",
@@ -267,7 +298,7 @@ class TestPing:
             CHARTMOGUL_API_URL=f"http://127.0.0.1:{free_port()}/v1",
         )
         assert result.exit_code == 3
-        assert "the connection failed" in result.output
+        assert "no connection to 127.0.0.1:" in result.output
 
 
 def test_a_worker_without_a_key_says_which_variable_to_set() -> None:

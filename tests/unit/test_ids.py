@@ -1,4 +1,4 @@
-"""What identifies: job ids, versions, mailbox ids, and emails as people may see them."""
+"""What identifies a job: its id, and the digest of its content."""
 
 from __future__ import annotations
 
@@ -6,38 +6,18 @@ import sys
 import threading
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from attribute_courier.jobs.attributes import Attribute
-from attribute_courier.jobs.ids import is_job_id, new_job_id
-from attribute_courier.jobs.job import (
-    END_OF_TIME,
-    EPOCH,
-    VERSION_LENGTH,
-    AttributeJob,
-    describe,
-    mailbox_id_of,
-    redacted_email,
-)
+from attribute_courier.jobs.build import build_job
+from attribute_courier.jobs.ids import format_uuid, is_job_id, new_job_id
+from attribute_courier.jobs.job import content_digest
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def job(
-    *,
-    email: str = "ada@example.com",
-    occurred_at: datetime = NOON,
-    job_id: str | None = None,
-    keys: tuple[str, ...] = ("channel",),
-) -> AttributeJob:
-    return AttributeJob(
-        job_id=job_id or new_job_id(),
-        email=email,
-        attributes=tuple(Attribute.of("String", "Facebook", key=key) for key in keys),
-        occurred_at=occurred_at,
-    )
 
 
 def test_a_new_id_is_a_uuid_of_version_7_with_the_time_in_front() -> None:
@@ -120,77 +100,61 @@ def test_nothing_else_is_a_job_id(text: object) -> None:
     assert not is_job_id(text)
 
 
-def test_a_version_is_the_microseconds_since_1970_and_the_job_id() -> None:
-    made = job(
-        occurred_at=EPOCH + timedelta(microseconds=1_234_567),
-        job_id="01a2082a-52c7-7d95-a474-98e041f97465",
-    )
-    assert made.version == "000000000123456701a2082a-52c7-7d95-a474-98e041f97465"
-    assert len(made.version) == VERSION_LENGTH
+def test_the_dashes_of_a_uuid_stand_where_python_puts_them() -> None:
+    made = uuid.uuid4()
+    assert format_uuid(made.hex) == str(made)
 
 
-def test_the_later_job_has_the_greater_version_as_text() -> None:
-    moments = [
-        EPOCH,
-        EPOCH + timedelta(microseconds=1),
-        datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC),  # one digit more than a second before
-        NOON,
-        NOON + timedelta(microseconds=1),
-        END_OF_TIME - timedelta(microseconds=1),
-    ]
-    # Made in reverse, so that the ids alone would say the opposite.
-    versions = [job(occurred_at=moment).version for moment in reversed(moments)]
-    assert versions == sorted(versions, reverse=True)
-    assert {len(version) for version in versions} == {VERSION_LENGTH}
-
-
-def test_of_two_jobs_of_one_moment_the_one_asked_for_last_is_the_newer() -> None:
-    first, second = job(), job()
-    assert first.version < second.version
-
-
-def test_a_mailbox_id_is_short_safe_in_urls_and_tells_nothing_of_the_email() -> None:
-    made = job(email="ada@example.com").mailbox_id
-    assert made == "tfyF5VdV-eDQMKEKtEKbaw"
-    assert "ada" not in made
-
-
-def test_spellings_of_one_email_share_a_mailbox_and_different_emails_do_not() -> None:
-    ada = mailbox_id_of("ada@example.com")
-    assert mailbox_id_of(" ada@EXAMPLE.com\n") == ada
-    assert mailbox_id_of("Ada@example.com") != ada
-    assert mailbox_id_of("\udcff") != ada
+BASE: dict[str, Any] = {
+    "email": "ada@example.com",
+    "attributes": {"plan": "pro", "age": 8},
+    "occurred_at": NOON,
+}
 
 
 @pytest.mark.parametrize(
-    ("email", "shown"),
+    "same",
     [
-        ("ada@example.com", "a***@example.com"),
-        ("x@example.com", "x***@example.com"),
-        (" ada@example.com", "a***@example.com"),
-        ('"a@b"@example.com', '"***@example.com'),
-        ("@example.com", "***@example.com"),
-        ("ada", "***"),
-        ("ada@exam\nple.com", "***"),
-        ("\udcff@example.com", "***"),
-        ("", "***"),
-        (None, "***"),
-        (7, "***"),
-        (b"ada@example.com", "***"),
+        {"email": " Ada@EXAMPLE.com"},
+        {"attributes": {"age": 8, "plan": "pro"}},
+        {
+            "attributes": [
+                {"type": "Integer", "key": "age", "value": "8"},
+                {"type": "String", "key": "plan", "value": "pro"},
+            ]
+        },
+        {"occurred_at": "2026-03-01T13:00+01:00"},
+        {"lane": "bulk"},
+        {"job_id": new_job_id()},
+        {"idempotency_key": "row-17"},
     ],
 )
-def test_an_email_is_shown_without_the_name_in_it(email: object, shown: str) -> None:
-    assert redacted_email(email) == shown
+def test_the_same_content_has_the_same_digest(same: dict[str, Any]) -> None:
+    digest = content_digest(build_job(**BASE))
+    assert len(digest) == 22
+    assert digest == content_digest(build_job(**BASE | same))
 
 
-def test_what_is_for_an_email_is_described_in_a_line_without_it() -> None:
-    assert describe("ada@example.com", 1) == "a***@example.com · 1 attribute"
-    assert describe("ada@example.com", 2) == "a***@example.com · 2 attributes"
-    assert describe("ada@example.com", 0) == "a***@example.com"
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"email": "bob@example.com"},
+        {"attributes": {"plan": "pro"}},
+        {"attributes": {"plan": "pro", "age": 9}},
+        {"attributes": {"plan": "pro", "age": 8.0}},
+        {"attributes": {"plan": "pro", "age": "8"}},
+        {"attributes": {"plan": "8", "age": "pro"}},
+        {"attributes": {"plan": Attribute.of("String", "pro", source="crm"), "age": 8}},
+        {"occurred_at": None},
+        {"occurred_at": "2026-03-01T12:00:00.000001Z"},
+        {"only_changed": True},
+    ],
+)
+def test_other_content_has_another_digest(other: dict[str, Any]) -> None:
+    assert content_digest(build_job(**BASE)) != content_digest(build_job(**BASE | other))
 
 
 def test_the_repr_of_a_job_shows_neither_email_nor_values() -> None:
-    shown = repr(job())
-    assert "channel" in shown
-    assert "ada" not in shown
-    assert "Facebook" not in shown
+    shown = repr(replace(build_job(**BASE), idempotency_key="row-17"))
+    assert "plan" in shown
+    assert not any(secret in shown for secret in ("ada", "pro", "row-17"))

@@ -26,7 +26,36 @@ def test_a_date_is_compared_with_the_answers_own(ahead_s: int, seconds: float) -
     assert retry_after_s(headers) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-1", "1.5", "²"])
+@pytest.mark.parametrize(("text", "seconds"), [("1.5", 1.5), (".5", 0.5), ("2.", 2), ("1e3", None)])
+def test_decimals_are_taken_for_what_they_say(text: str, seconds: float | None) -> None:
+    """CM8: the RFC knows whole seconds only; a server that says 1.5 means it."""
+    assert retry_after_s({"Retry-After": text}) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1, 7", 7),
+        ("7, soon", 7),
+        ("soon, 1.5, -3", 1.5),
+        (f"5, {format_datetime(NOW + timedelta(seconds=30), usegmt=True)}", 30),
+        (f"{format_datetime(NOW + timedelta(seconds=30), usegmt=True)}, 40", 40),
+        ("9" * 5000, MAX_S),
+    ],
+)
+def test_of_several_values_the_longest_holds(text: str, seconds: float) -> None:
+    headers = {"Retry-After": text, "Date": format_datetime(NOW, usegmt=True)}
+    assert retry_after_s(headers) == seconds
+
+
+def test_a_date_without_the_answers_own_is_compared_with_the_clock() -> None:
+    then = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    found = retry_after_s({"Retry-After": then, "Date": "no date"})
+    assert found is not None
+    assert 50 < found <= 60
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "-0.5", "²", "1.5.5", "NaN", "inf"])
 def test_nothing_that_can_be_read_is_nothing(text: str) -> None:
     assert retry_after_s({"Retry-After": text}) is None
     assert retry_after_s({}) is None

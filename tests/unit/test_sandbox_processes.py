@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,12 +24,7 @@ from attribute_courier.sandbox import (
     embedded,
 )
 
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+from ..waiting import wait_until
 
 
 def listens(url: str) -> bool:
@@ -135,6 +129,8 @@ def test_nothing_is_written_outside_the_data_directory(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "data").iterdir()} == {
         "appendonlydir",
         "lock",
+        "password",
+        "redis.conf",
         "redis.log",
     }
 
@@ -232,30 +228,24 @@ def test_an_api_key_shows_in_no_list_of_processes_and_no_repr() -> None:
         listed = Path(f"/proc/{sandbox.pid}/cmdline")
         if not listed.exists():
             pytest.skip("no /proc here")
-        assert b"--config" in listed.read_bytes()
+        assert b"attribute_courier.sandbox" in listed.read_bytes()
         assert b"key-of-ours" not in listed.read_bytes()
 
 
-def test_the_command_prints_one_line_and_ends_at_sigterm() -> None:
-    argv = [sys.executable, "-m", "attribute_courier.sandbox", "--port", "0", "--seed", "3"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
-        assert url.startswith("http://127.0.0.1:")
-        assert listens(url)
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout.read() == ""
-    assert process.returncode == 0
+def test_its_process_ends_at_sigterm() -> None:
+    with SandboxProcess() as sandbox:
+        os.kill(sandbox.pid, signal.SIGTERM)
+        wait_until(lambda: not listens(sandbox.url), what="it has ended")
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("{", "--config"), ('{"colour": 1}', "colour"), ('{"rate_limit": "x"}', "rate_limit")],
+    [("{", "JSON"), ('{"colour": 1}', "colour"), ('{"rate_limit": "x"}', "rate_limit")],
 )
-def test_the_command_refuses_settings_that_make_no_sense(given: str, said: str) -> None:
-    argv = [sys.executable, "-m", "attribute_courier.sandbox", "--config", "-"]
+def test_its_process_refuses_settings_that_make_no_sense(given: str, said: str) -> None:
+    argv = [sys.executable, "-m", "attribute_courier.sandbox", "0"]
     ended = subprocess.run(argv, input=given, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2
+    assert ended.returncode == 1
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -270,3 +260,31 @@ def test_the_environments_proxy_is_not_asked() -> None:
         [sys.executable, "-c", program], env=proxied, capture_output=True, text=True, check=False
     )
     assert (ended.stdout, ended.stderr) == ("0\n", "")
+
+
+class TestPassword:
+    def test_the_server_answers_nobody_without_it(self, server: EmbeddedRedis) -> None:
+        port = urlsplit(server.url).port
+        stranger = redis.Redis(host="127.0.0.1", port=port or 0)
+        with stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+
+    def test_it_stays_the_same_for_a_directory(self, tmp_path: Path) -> None:
+        with EmbeddedRedis(tmp_path / "data") as server:
+            before = server.password
+        with EmbeddedRedis(tmp_path / "data") as server:
+            assert server.password == before
+        with EmbeddedRedis(tmp_path / "other") as server:
+            assert server.password != before
+
+    def test_any_text_can_be_one(self, tmp_path: Path) -> None:
+        password = ' "quoted" \\ #ü/@%'
+        with EmbeddedRedis(tmp_path / "data", password=password) as server:
+            with redis.Redis.from_url(server.url) as client:
+                assert client.ping()
+            assert server.password == password
+
+    def test_no_file_is_open_to_others(self, server: EmbeddedRedis) -> None:
+        assert server.data_dir.stat().st_mode & 0o777 == 0o700
+        for path in server.data_dir.rglob("*"):
+            assert path.stat().st_mode & 0o077 == 0, path

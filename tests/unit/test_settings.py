@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from celery.worker import control
 
-from attribute_courier.config import Secret, Settings, SettingsError, load_settings, make_celery
+from attribute_courier.config import Secret, Settings, SettingsError, load_settings
+from attribute_courier.config.celery import make_celery
+from attribute_courier.config.settings import VARIABLES as VARIABLES_READ
 from attribute_courier.config.settings import is_loopback
 
 KEY = "sk-never-shown"
@@ -40,9 +42,12 @@ def test_without_any_variable_there_are_defaults() -> None:
         default_account="default",
         rate_limit=39.2,
         max_parallel=20,
+        max_attributes=250,
+        max_request_bytes=65_536,
         timeout_s=10,
         enqueue_timeout_s=2,
         retention_s=30 * 86_400,
+        outcome_retention_s=30 * 86_400,
         confirm="echo",
         with_associated_emails=False,
         unmatched_delays_s=(300, 3_600, 21_600, 86_400),
@@ -51,7 +56,7 @@ def test_without_any_variable_there_are_defaults() -> None:
         give_up_after_s=86_400,
         bulk_share=0.1,
         strict_types=False,
-        concurrency=24,
+        concurrency=30,
         flower_basic_auth=None,
         api_keys={},
     )
@@ -67,6 +72,9 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_TIMEOUT", "30s", "timeout_s", 30),
     ("COURIER_ENQUEUE_TIMEOUT", "500ms", "enqueue_timeout_s", 0.5),
     ("COURIER_RETENTION", "90d", "retention_s", 90 * 86_400),
+    ("COURIER_KEEP_DELIVERED", "7d", "outcome_retention_s", 7 * 86_400),
+    ("COURIER_MAX_ATTRIBUTES", "100", "max_attributes", 100),
+    ("COURIER_MAX_REQUEST_BYTES", "32768", "max_request_bytes", 32_768),
     ("COURIER_CONFIRM", "match", "confirm", "match"),
     ("COURIER_WITH_ASSOCIATED_EMAILS", "true", "with_associated_emails", True),
     ("COURIER_UNMATCHED_DELAYS", "1s,2m,3h", "unmatched_delays_s", (1, 120, 10_800)),
@@ -98,6 +106,90 @@ def test_each_field_has_a_variable() -> None:
 )
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     assert loaded(monkeypatch, **{variable: ""}) == load_settings()
+
+
+def test_outcomes_that_ended_well_are_kept_as_long_as_the_others_unless_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert loaded(monkeypatch, COURIER_RETENTION="9d").outcome_retention_s == 9 * 86_400
+
+
+def test_every_variable_that_is_read_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not listed would be refused, or its slips would not be noticed."""
+    listed = {*VARIABLES_READ, "CHARTMOGUL_API_KEY_FILE"}
+    assert {each[0] for each in VARIABLES} | {"COURIER_ALLOW_HTTP"} == set(VARIABLES_READ)
+    for name in listed:
+        monkeypatch.setenv(name, "")
+    assert load_settings() == load_settings(strict=False)
+
+
+class TestASlipOfThePen:
+    @pytest.mark.parametrize(
+        ("name", "ours"),
+        [
+            ("COURIER_REDIS_ULR", "COURIER_REDIS_URL"),
+            ("COURIER_REDISURL", "COURIER_REDIS_URL"),
+            ("COURIER_REDIS_URI", "COURIER_REDIS_URL"),
+            ("COURIER_RATELIMIT", "COURIER_RATE_LIMIT"),
+            ("COURIER_CONCURENCY", "COURIER_CONCURRENCY"),
+            ("COURIER_TIMEOT", "COURIER_TIMEOUT"),
+            ("courier_redis_url", "COURIER_REDIS_URL"),
+            ("CHARTMOGUL_APIKEY", "CHARTMOGUL_API_KEY"),
+            ("CHARTMOGUL_API_KEYS", "CHARTMOGUL_API_KEY"),
+            ("CHARTMOGUL_APIURL", "CHARTMOGUL_API_URL"),
+            ("CHARTMOGUL_API_KEY_FLIE", "CHARTMOGUL_API_KEY_FILE"),
+        ],
+    )
+    def test_is_an_error_that_names_the_right_variable(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, ours: str
+    ) -> None:
+        message = error(monkeypatch, **{name: PASSWORD})
+        assert f"{name} is no setting: did you mean {ours}?" in message
+        assert PASSWORD not in message
+
+    def test_is_a_warning_in_an_application(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv("COURIER_REDIS_ULR", PASSWORD)
+        assert load_settings(strict=False).redis.port == 6379
+        assert "did you mean COURIER_REDIS_URL?" in caplog.text
+        assert PASSWORD not in caplog.text
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "COURIER_PORT",
+            "COURIER_PORT_6379_TCP",
+            "COURIER_PORT_6379_TCP_ADDR",
+            "COURIER_SERVICE_HOST",
+            "COURIER_SERVICE_PORT",
+            "COURIER_SERVICE_PORT_HTTP",
+            "COURIER_REDIS_SERVICE_HOST",
+            "COURIER_REDIS_PORT",
+            "COURIER_ACCOUNT_SERVICE_HOST",
+            "COURIER_LOG_LEVEL",
+            "COURIER_CONFIG",
+            "COURIER_API_KEY",
+            "COURIER_AUTH_TOKEN",
+            "COURIER_URL",
+            "COURIERS",
+            "CHARTMOGUL_API_KEY_US",
+            "CHARTMOGUL_API_KEY_EUR",
+            "CHARTMOGUL_DATA_SOURCE",
+            "REDIS_URL",
+        ],
+    )
+    def test_is_no_other_variable(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        name: str,
+    ) -> None:
+        """Kubernetes makes some for each service; an account may be served elsewhere."""
+        monkeypatch.setenv(name, "x")
+        load_settings()
+        load_settings(strict=False)
+        assert not caplog.text
 
 
 def test_settings_do_not_change() -> None:
@@ -132,7 +224,6 @@ BAD = {
         f"redis://:{PASSWORD}@",
         f"redis://:{PASSWORD}@host:port/0",
         f"redis://[{PASSWORD}",
-        "unix:///run/redis.sock",
     ],
     "CHARTMOGUL_API_URL": [
         "api.chartmogul.com",
@@ -148,6 +239,10 @@ BAD = {
         "http://10.0.0.1/v1",
         "http://localhost.example.com/v1",
         "http://127.0.0.1.example.com/v1",
+        "https://api.chartmogul.com:0/v1",
+        "https://api.chartmogul.com/v1\n",
+        "https://api chartmogul.com/v1",
+        "https://[api]/v1",
     ],
     "COURIER_ACCOUNT": ["EU", "-eu", "e u", "eu}", "é", "x" * 33, "eu:us"],
     "COURIER_ACCOUNTS": ["eu,US", "eu us", "eu,{us}"],
@@ -156,6 +251,9 @@ BAD = {
     "COURIER_TIMEOUT": ["0", "-1", "soon", "nan", "inf", "10 parsecs", "99999999999d", "1e400"],
     "COURIER_ENQUEUE_TIMEOUT": ["0", "x", "0.05"],
     "COURIER_RETENTION": ["59", "x", "-1d"],
+    "COURIER_KEEP_DELIVERED": ["59", "x", "31d"],
+    "COURIER_MAX_ATTRIBUTES": ["0", "x", "10001", "1e2"],
+    "COURIER_MAX_REQUEST_BYTES": ["1023", "64k", "16777217"],
     "COURIER_CONFIRM": ["yes", "ECHO", "echo,match"],
     "COURIER_WITH_ASSOCIATED_EMAILS": ["maybe", "2"],
     "COURIER_ALLOW_HTTP": ["maybe"],
@@ -297,7 +395,7 @@ class TestAccounts:
         assert (settings.default_account, settings.accounts) == ("eu", ("eu", "us"))
 
     def test_have_threads_for_all_their_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert loaded(monkeypatch, COURIER_ACCOUNTS="us,eu").concurrency == 2 * 20 + 4
+        assert loaded(monkeypatch, COURIER_ACCOUNTS="us,eu").concurrency == 2 * (20 + 10)
         assert loaded(monkeypatch, COURIER_MAX_PARALLEL="1000").concurrency == 200
 
 

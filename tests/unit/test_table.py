@@ -33,9 +33,9 @@ from attribute_courier.cli.importing.table import (
     TableError,
 )
 from attribute_courier.jobs.attributes import AttributeType
+from attribute_courier.jobs.build import build_job
 from attribute_courier.jobs.errors import FieldError, InvalidJob
 from attribute_courier.jobs.ids import is_job_id
-from attribute_courier.jobs.schema import make_job
 from attribute_courier.producers.bulk import Batch, Rejected
 
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
@@ -96,7 +96,6 @@ class TestCsv:
     @pytest.mark.parametrize(
         ("bad", "fault"),
         [
-            ("1", "not as many cells as the header; 1 instead of 2"),
             ("1,2,3", "not as many cells as the header; 3 instead of 2"),
             ('1,"2', "a quote is never closed"),
             ('"1,2', "a quote is never closed"),
@@ -154,11 +153,14 @@ class TestJsonLines:
             ('{"a": 1', "not JSON; see character 8"),
             ("[1]", "not a JSON object"),
             ("8", "not a JSON object"),
-            ('{"a": 1, "a": 2}', "not JSON; it has two fields of the same name"),
+            (
+                '{"a": 1, "a": 2}',
+                "not JSON as RFC 8259 advises; an object has two fields of the same name",
+            ),
             ('{"a": NaN}', "not JSON; it has NaN or Infinity"),
-            ('{"a": ' + "9" * 5_000 + "}", "not JSON; it has a number of too many digits"),
-            ('{"a": 1e99999999999999999999}', "not JSON; it has a number of too many digits"),
-            ('{"a": ' + "[" * 99_999 + "}", "not JSON; it is nested too deeply"),
+            ('{"a": ' + "9" * 5_000 + "}", "not readable; a number has too many digits"),
+            ('{"a": 1e99999999999999999999}', "not readable; a number has too many digits"),
+            ('{"a": ' + "[" * 99_999 + "}", "not readable; it is nested too deeply"),
         ],
     )
     def test_a_bad_line_spoils_itself_only(self, table: Any, bad: str, fault: str) -> None:
@@ -208,7 +210,7 @@ class TestFiles:
             Layout(table("email,é\n".encode(codec)), Choice(), {}, latest=NOW)
 
     def test_utf_16_is_named(self, table: Any) -> None:
-        with pytest.raises(TableError, match="looks like UTF-16; save the file as UTF-8"):
+        with pytest.raises(TableError, match="it looks like UTF-16; say --encoding utf-16"):
             table("email,é\n".encode("utf-16"))
 
     @pytest.mark.parametrize(
@@ -331,7 +333,7 @@ def read_all(content: bytes) -> list[Row] | None:
         assert tally.rows == len(found)
         assert tally.valid == len(items)
         for item in items:
-            make_job(**item)
+            build_job(**item)
         return found
 
 
@@ -459,7 +461,7 @@ class TestTypes:
     def test_the_words_for_a_boolean_are_read(self, table: Any, word: str) -> None:
         work = work_on(table(f"email,x:Boolean\na@b.cc,{word}\n"))
         [item] = items(work)
-        assert make_job(**item).attributes[0].value is (word != "False")
+        assert build_job(**item).attributes[0].value is (word != "False")
 
     def test_a_key_has_one_type_over_all_files(self, table: Any) -> None:
         first = table("email,x,y\na@b.cc,8,1\n", "first.csv")
@@ -479,7 +481,7 @@ class TestTypes:
             with closing(Table(file.name)) as found:
                 work = work_on(found)
                 for item in items(work):
-                    make_job(**item)
+                    build_job(**item)
 
 
 class TestColumns:
@@ -514,9 +516,8 @@ class TestColumns:
         ],
     )
     def test_where_it_is_in_doubt_the_operator_is_asked(self, table: Any, content: str) -> None:
-        found = table(content)
-        with pytest.raises(TableError, match='--email-column NAME; there are "first'):
-            Layout(found, Choice(), {}, latest=NOW)
+        with pytest.raises(TableError, match=r"Say --email-column first\w*"):
+            work_on(table(content))
 
     def test_the_operator_says_it(self, table: Any) -> None:
         found = table("first,second\na@b.cc,c@d.ee\n")
@@ -548,7 +549,11 @@ class TestColumns:
             ("email,a,a\n", {}, 'columns "a" and "a" make one key'),
             ("email,a,a:Integer\n", {}, "make one key"),
             ("email,a,b\n", {"rename": {"a": "b"}}, "make one key"),
-            ("email,email,a\n", {"email": "email"}, "two columns are named"),
+            (
+                "email,email,a\n",
+                {"email": "email"},
+                "say --email-column column:1 or --email-column column:2",
+            ),
             ("email\na@b.cc\n", {}, "no column is left"),
             ("a@b.cc,pro\n", {}, "its first line has an email"),
             ("email,a\n", {"only": frozenset({"b"})}, '--only: no column "b"; there are "email"'),
@@ -558,7 +563,7 @@ class TestColumns:
             ("email,a\n", {"occurred_at": "b"}, '--occurred-at-column: no column "b"'),
             ('{"email":"a@b.cc","a":1}\n', {"only": frozenset({"b"})}, '--only: no column "b"'),
             ("oops\n", {}, "which column has the emails"),
-            ("email,\x1b[2J\n", {}, "--rename '\ufffd"),
+            ("email,x\x1b[2J\n", {}, "--rename column:2=x_2j"),
         ],
     )
     def test_what_is_wrong_with_the_columns_is_an_error(
@@ -603,8 +608,7 @@ class TestRows:
     @given(st.one_of(st.emails(), st.text(alphabet="aB1.@-_+ é'\"", max_size=12)))
     def test_an_email_is_judged_as_the_schema_judges_it(self, email: str) -> None:
         try:
-            make_job(
-                "0" * 8 + "-0000" * 3 + "-" + "0" * 12,
+            build_job(
                 email=email,
                 attributes={"a": 1},
                 occurred_at=NOW,
@@ -622,9 +626,9 @@ class TestRows:
     @pytest.mark.parametrize(
         ("value", "reason"),
         [
-            ('{"x": 1}', "a: a JSON object or array is no value"),
-            ("[]", "a: a JSON object or array is no value"),
-            ('"\\ud800"', "a: has half of a surrogate pair at position 0"),
+            ("[]", "a: a JSON array is no value"),
+            ('[{"x": 1}]', "a: a JSON array is no value"),
+            ('"\\ud800"', "a: has half of a surrogate pair at position 1"),
             ('"' + "x" * 256 + '"', "a: must have at most 255 characters"),
             ("9" * 256, "a: must have at most 255 characters"),
             ("1e999", "a: a Decimal has at most 255 characters when written out"),
@@ -639,7 +643,7 @@ class TestRows:
 
     def test_a_json_email_that_is_no_text_rejects_the_row(self, table: Any) -> None:
         work = work_on(table('{"email":8,"a":1}\n{"email":"a@b.cc","a":1}\n'))
-        assert list(work.tally.reasons) == ["email: must be an email address, not int"]
+        assert list(work.tally.reasons) == ["email: must be an email, not int"]
 
     def test_a_row_of_more_than_a_job_holds_is_rejected_in_the_first_pass(self, table: Any) -> None:
         names = [f"k{n}" for n in range(300)]
@@ -760,7 +764,7 @@ class TestJobs:
 
     def test_the_source_stands_for_all_attributes(self, table: Any) -> None:
         [item, *_] = items(work_on(table(self.CONTENT), source="crm"))
-        assert make_job(**item).attributes[0].source == "crm"
+        assert build_job(**item).attributes[0].source == "crm"
 
     def test_an_item_that_is_rejected_after_all_is_told_with_its_row(self, table: Any) -> None:
         work = work_on(table(self.CONTENT))
@@ -805,33 +809,32 @@ class TestRejects:
         assert lines[0] == ["email", "zip:String", "a, b:Integer", "note", REASON]
         assert [line[:-1] for line in lines[1:]] == [
             [" nobody", "99", "2", 'say "hi",\nand go'],
-            ["c@d.ee", "5", "6"],
             ["e@f.gg", "7,8,9"],
             ["h@i.jj", "8", "9", "10", "11"],
         ]
         assert [line[-1].partition(": ")[0] for line in lines[1:]] == [
-            f"{name}:{number}" for number in (3, 5, 6, 7)
+            f"{name}:{number}" for number in (3, 6, 7)
         ]
 
         again = work_on(table(text, "rejects.csv"), **options)
-        assert again.tally.rejected == 4, "what was not corrected is rejected again"
+        assert again.tally.rejected == 3, "what was not corrected is rejected again"
         assert rejected(again, tmp_path / "again.csv").count(REASON) == 1
-        corrected = text.replace(" nobody", "n@o.pp").replace("c@d.ee,5,6", "c@d.ee,5,6,")
+        corrected = text.replace(" nobody", "n@o.pp").replace("8,9,10,11", "8,9,10")
         work = work_on(table(corrected, "corrected.csv"), **options)
-        assert [item["email"] for item in items(work)] == ["n@o.pp", "c@d.ee"]
+        assert [item["email"] for item in items(work)] == ["n@o.pp", "h@i.jj"]
         assert types(work) == {"zip": "String", "ab": "Integer"}, "as in the first import"
 
     def test_rejected_again_and_again_a_row_stays_what_it_was(
         self, table: Any, tmp_path: Path
     ) -> None:
-        text = rejected(work_on(table("email,a\na@b.cc\na@b.cc,1,2\nx,1\n")), tmp_path / "r0.csv")
+        text = rejected(work_on(table("email,a\nx\na@b.cc,1,2\nx,1\n")), tmp_path / "r0.csv")
         for n in range(1, 4):
             work = work_on(table(text, f"table{n}.csv"))
             assert work.tally.rejected == 3
             text = rejected(work, tmp_path / f"r{n}.csv")
         assert [line[:-1] for line in csv.reader(io.StringIO(text))] == [
             ["email", "a:String"],
-            ["a@b.cc"],
+            ["x", ""],
             ["a@b.cc", "1", "2"],
             ["x", "1"],
         ]

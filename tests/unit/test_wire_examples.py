@@ -11,12 +11,13 @@ from typing import Any
 import fakeredis
 import pytest
 
-from attribute_courier.jobs.attributes import AttributeType, attributes_from
+from attribute_courier.jobs.attributes import AttributeType
+from attribute_courier.jobs.build import build_job
 from attribute_courier.jobs.errors import InvalidJob
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import Lane
 from attribute_courier.jobs.schema import dump_wire, load_job, load_wire
-from attribute_courier.state.keys import Keys
+from attribute_courier.state.keys import Keys, idempotency_hash
 
 JOB_ID = "01a2082a-52c7-7d95-a474-98e041f97465"
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text(encoding="utf-8")
@@ -36,17 +37,9 @@ REFERENCE: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("language", REFERENCE)
 def test_each_example_of_the_reference_is_a_job_and_is_sent_as_written(language: str) -> None:
     custom = REFERENCE[language]
-    made = load_job(
-        JOB_ID,
-        {
-            "v": 1,
-            "email": "ada@example.com",
-            "attributes": attributes_from(custom),
-            "occurred_at": "2026-03-01T09:30:00Z",
-        },
-    )
+    made = build_job(email="ada@example.com", attributes=custom)
     assert [attribute.as_dict() for attribute in made.attributes] == custom
-    again = load_wire(JOB_ID, dump_wire(made))
+    again = load_wire(made.job_id, dump_wire(made))
     assert again == made
     assert [attribute.as_dict() for attribute in again.attributes] == custom
 
@@ -137,12 +130,16 @@ def test_the_types_of_the_page_are_those_of_the_schema() -> None:
 def test_the_script_of_the_page_publishes_a_job_once(lane: Lane) -> None:
     (_, script), (_, wire) = blocks("lua")[0], blocks("json job")[0]
     keys = Keys("main")
-    inbox = keys.inbox_lane(lane)
+    inbox = keys.of("inbox", lane)
     redis = fakeredis.FakeRedis(decode_responses=True)
     first, second = new_job_id(), new_job_id()
 
     def publish(job_id: str, *idempotency: str) -> object:
-        names = [keys.inbox, inbox, *map(keys.idempotency, idempotency)]
+        names = [
+            keys.inbox,
+            inbox,
+            *(keys.of("idem", idempotency_hash(key)) for key in idempotency),
+        ]
         return redis.eval(script, len(names), *names, job_id, wire, 2_592_000)
 
     assert publish(first, "signup-17") == first
@@ -152,7 +149,7 @@ def test_the_script_of_the_page_publishes_a_job_once(lane: Lane) -> None:
 
     assert redis.hgetall(keys.inbox) == {first: wire}
     assert redis.zrange(inbox, 0, -1, withscores=True) == [(first, from_ms)]
-    assert 0 < redis.ttl(keys.idempotency("signup-17")) <= 2_592_000
+    assert 0 < redis.ttl(keys.of("idem", idempotency_hash("signup-17"))) <= 2_592_000
 
     assert publish(second) == second
     assert redis.hlen(keys.inbox) == redis.zcard(inbox) == 2
@@ -160,9 +157,9 @@ def test_the_script_of_the_page_publishes_a_job_once(lane: Lane) -> None:
 
 def test_the_keys_of_the_page_are_those_of_the_code() -> None:
     keys = Keys("ACCOUNT")
-    digest = hashlib.sha256(b"signup-17").hexdigest()
-    idempotency = keys.idempotency("signup-17").replace(digest, "HASH")
-    for name in (keys.inbox, keys.inbox_lane("live"), keys.inbox_lane("bulk"), idempotency):
+    assert idempotency_hash("signup-17") == hashlib.sha256(b"signup-17").hexdigest()
+    lanes = [keys.of("inbox", lane) for lane in ("live", "bulk")]
+    for name in (keys.inbox, *lanes, keys.of("idem", "HASH")):
         assert f"`{name}`" in PAGE
 
 

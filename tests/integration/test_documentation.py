@@ -1,5 +1,5 @@
-"""What the README says is what happens: its commands are run, its Python is run, and what it shows
-is what is printed.
+"""What the pages say is what happens: every command and every Python snippet of README.md and docs/
+runs, each block alone, and what is shown is what is printed.
 
 A command that no test here knows how to run fails the first one.
 """
@@ -32,8 +32,7 @@ from ..conftest import Courier
 from ..waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
-LINES = README.read_text("utf-8").splitlines()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BIN = Path(sys.executable).parent
 
 SHELLS = {"console", "bash", "sh", "shell"}
@@ -41,12 +40,12 @@ CANNOT_BE_REACHED = "http://127.0.0.1:1/v1"
 """Whatever a command does, it does not reach the real ChartMogul from a test."""
 
 
-# --- reading the README ------------------------------------------------------------------------
+# --- reading the pages --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and what the README shows below it."""
+    """A command, and what its page shows below it."""
 
     text: str
     shown: tuple[str, ...]
@@ -69,27 +68,44 @@ class Command:
         return dict(word.split("=", 1) for word in words[: len(words) - len(self.argv)])
 
 
-def blocks() -> Iterator[tuple[str, int, list[str]]]:
-    """Language, number of the first line, and lines of each code block."""
-    fences = [number for number, line in enumerate(LINES) if line.startswith("```")]
-    for start, end in zip(fences[::2], fences[1::2], strict=True):
-        yield LINES[start].removeprefix("```").strip(), start + 1, LINES[start + 1 : end]
+@dataclass(frozen=True)
+class Block:
+    """A code block of a page."""
 
+    page: Path
+    language: str
+    file_name: str
+    """The file that the block is the content of; mostly none."""
+    first_line: int
+    """Number of its first line in the page, from 1."""
+    lines: tuple[str, ...]
 
-def commands() -> list[Command]:
-    found = []
-    for language, _, lines in blocks():
-        if language not in SHELLS:
-            continue
-        assert language == "console", "commands stand behind a `$ `, in a console block"
-        assert lines[0].startswith("$ ")
-        for part in "\n".join(lines).removeprefix("$ ").split("\n$ "):
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.first_line}"
+
+    @property
+    def commands(self) -> list[Command]:
+        """The commands of a console block."""
+        assert self.lines[0].startswith("$ "), f"{self}: a command stands behind `$ `"
+        found = []
+        for part in "\n".join(self.lines).removeprefix("$ ").split("\n$ "):
             text, *shown = part.replace("\\\n", "").split("\n")
             found.append(Command(text, tuple(shown)))
-    return found
+        return found
 
 
-COMMANDS = commands()
+def blocks_of(page: Path) -> Iterator[Block]:
+    lines = page.read_text("utf-8").splitlines()
+    fences = [number for number, line in enumerate(lines) if line.startswith("```")]
+    for start, end in zip(fences[::2], fences[1::2], strict=True):
+        language, _, rest = lines[start].removeprefix("```").partition(" ")
+        yield Block(page, language, rest, start + 2, tuple(lines[start + 1 : end]))
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+SNIPPETS = [block for block in BLOCKS if block.language == "python"]
+CONSOLES = [block for block in BLOCKS if block.language in SHELLS]
+COMMANDS = [command for block in CONSOLES for command in block.commands]
 
 
 def of_kind(kind: str) -> list[Command]:
@@ -120,8 +136,10 @@ def kind_of(command: Command) -> str | None:
 
 def test_every_command_is_run_by_one_of_these_tests() -> None:
     assert [str(command) for command in COMMANDS if kind_of(command) is None] == []
+    assert {block.language for block in CONSOLES} == {"console"}
     kinds = {kind_of(command) for command in COMMANDS}
     assert kinds >= {"serves", "answers", "make", "docker", "installs"}
+    assert len(SNIPPETS) > 5
 
 
 # --- comparing what is printed -----------------------------------------------------------------
@@ -178,8 +196,8 @@ def run(text: str, cwd: Path, **environ: str) -> str:
         text=True,
         timeout=90,
     )
-    # Still pending is 4; nothing to replay, or nothing that is known, is 1.
-    expected = (0, 1) if "courier replay" in text else (0, 4)
+    # Still pending is 4; nothing to replay, or a rejected row of a table, is 1.
+    expected = (0, 1) if re.match("courier (replay|import)", text) else (0, 4)
     assert done.returncode in expected, f"exit code {done.returncode}: {text}\n{done.stdout}"
     return done.stdout
 
@@ -234,8 +252,16 @@ class Served:
 # --- the commands ------------------------------------------------------------------------------
 
 
-def test_two_terminals_show_what_the_readme_shows(tmp_path: Path) -> None:
-    """`courier up` in one, and every short command of the README in the other, in its order."""
+def answering(block: Block) -> list[Command]:
+    return [command for command in block.commands if kind_of(command) == "answers"]
+
+
+@pytest.mark.parametrize("block", [block for block in CONSOLES if answering(block)], ids=str)
+def test_a_second_terminal_shows_what_the_page_shows(block: Block, tmp_path: Path) -> None:
+    """`courier up` runs in one terminal, and the block's commands in the other."""
+    for each in blocks_of(block.page):
+        if each.file_name and each.language == "csv":
+            (tmp_path / each.file_name).write_text("\n".join(each.lines) + "\n", "utf-8")
     [make_up] = [command for command in of_kind("make") if command.argv == ["make", "up"]]
     redis_url = f"redis://localhost:{free_port()}/0"
     up = Command("courier up", make_up.shown)
@@ -243,7 +269,7 @@ def test_two_terminals_show_what_the_readme_shows(tmp_path: Path) -> None:
         terminal.wait_for(r" ready\.")
         assert_shown(up.shown, terminal.printed)
         [stand_in] = re.findall(r"a stand-in at http://(\S+)/v1", terminal.printed)
-        for command in of_kind("answers"):
+        for command in answering(block):
             text = command.text.replace("127.0.0.1:8181", stand_in)
             printed = run(text, tmp_path, COURIER_REDIS_URL=redis_url)
             assert_shown(command.shown, printed)
@@ -304,7 +330,7 @@ def _use_sandbox(command: Command, directory: Path, courier: Courier) -> None:
 
 def _use_flower(command: Command, directory: Path, courier: Courier) -> None:
     port = free_port()
-    # On loopback whatever the README says, since this machine may not be alone.
+    # On loopback whatever the page says, since this machine may not be alone.
     here = ("--port", str(port), "--host", "127.0.0.1")
     with Served(command, directory, *here, **courier.environ) as flower:
         flower.wait_for("Visit me at")
@@ -421,17 +447,16 @@ def test_completion_completes(tmp_path: Path) -> None:
 # --- the Python --------------------------------------------------------------------------------
 
 
-def test_the_python_of_the_readme_prints_what_it_says(courier: Courier, tmp_path: Path) -> None:
-    """All of it, in order, as one program of an application that has no API key."""
-    program = [""] * len(LINES)  # so that a traceback names the README's line
-    for language, number, lines in blocks():
-        if language == "python":
-            program[number : number + len(lines)] = lines
-    path = tmp_path / "readme.py"
-    path.write_text("\n".join(program), "utf-8")
-    courier.start_worker()
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=str)
+def test_a_snippet_prints_what_it_says(snippet: Block, courier: Courier, tmp_path: Path) -> None:
+    """It runs alone, as a program of an application that has no API key."""
+    code = "\n".join(snippet.lines)
+    path = tmp_path / "snippet.py"
+    path.write_text("\n" * (snippet.first_line - 1) + code, "utf-8")  # a traceback has its line
+    if re.search(r"\.(wait|wait_async|get)\(", code):
+        courier.start_worker()
     redis_url = courier.environ["COURIER_REDIS_URL"]
     printed = run(f"{shlex.quote(sys.executable)} {path}", tmp_path, COURIER_REDIS_URL=redis_url)
-    said = re.findall(r"^ *print\(.*\)  # (.*)$", "\n".join(program), re.M)
-    assert len(said) == sum("print(" in line for line in program)
+    said = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.M)
+    assert len(said) == code.count("print(")
     assert_shown(tuple(said), printed)

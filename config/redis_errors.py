@@ -1,0 +1,180 @@
+"""What to tell people when Redis does not answer, or answers with an error.
+
+WrongServerError
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+
+import redis
+
+from .settings import Settings
+
+RedisError = redis.RedisError
+AuthenticationError = redis.AuthenticationError
+DataError = redis.DataError
+"""These are for rooms that do not import redis."""
+
+PRODUCER_RIGHTS = (
+    "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection +time"
+)
+"""What the ACL user of an application needs, as `ACL SETUSER` takes it."""
+
+
+def worker_rights(db: int = 0) -> str:
+    """What the ACL user of a worker, of Flower and of the `courier` command needs.
+
+    The two long channels are patterns, which Redis allows only where they are listed letter by
+    letter; they hold the number of the database.
+    """
+    channels = f"&courier:celery:/{db}.celery.pidbox &courier:celery:/{db}.celeryev/*"
+    return f"{PRODUCER_RIGHTS.replace('+@read', f'{channels} +@read')} +info"
+
+
+_CHECK = "check COURIER_REDIS_URL, and that it runs there"
+_WAITS = "nothing is lost: it goes on by itself"
+
+
+class WrongServerError(redis.ConnectionError):
+    """Raised when Redis answers that it is not, or not now, the server to ask.
+
+    Its text is Redis's answer, its first word included. The connection is closed by then. It is a
+    `redis.ConnectionError`, so whatever retries after a lost connection retries after it.
+    """
+
+
+_CODES: dict[type[Exception], str] = {
+    redis.ReadOnlyError: "READONLY",
+    redis.OutOfMemoryError: "OOM",
+    redis.BusyLoadingError: "LOADING",
+    redis.exceptions.NoPermissionError: "NOPERM",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.NoScriptError: "NOSCRIPT",
+    redis.exceptions.MovedError: "MOVED",
+    redis.exceptions.ClusterCrossSlotError: "CROSSSLOT",
+}
+_WORD = re.compile(r"[A-Z]{3,}(?= )")
+
+
+def code_of(error: Exception) -> str:
+    """The first word of Redis's answer, such as `READONLY`; "" if the error is no such answer.
+
+    redis-py takes the word away where it has a class for it. Redis 6 wraps what a script met:
+    `ERR Error running script (…): @user_script:7: -READONLY You can't …`.
+    """
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return code
+    if isinstance(error, redis.AuthenticationError):
+        return "NOAUTH" if "required" in str(error) else "WRONGPASS"
+    if not isinstance(error, (redis.ResponseError, WrongServerError)):
+        return ""
+    if "ACL failure in script" in str(error):
+        return "NOPERM"
+    _, _, inner = str(error).partition(": -")
+    found = _WORD.match(inner) or _WORD.match(str(error))
+    return found[0] if found else "ERR"
+
+
+def text_of(error: Exception) -> str:
+    """Redis's answer without its first word, and without the place in a script."""
+    text = str(error)
+    _, _, inner = text.partition(": -")
+    if _WORD.match(inner):
+        text = inner
+    text = text.removeprefix(f"{code_of(error)} ")
+    return re.split(r",? script: (?:[0-9a-f]{40}|on @user_script)|, on @user_script", text)[
+        0
+    ].strip()
+
+
+def describe_redis_error(settings: Settings, error: Exception) -> str:
+    """Say in a sentence what is wrong with Redis, in Redis's own words, and what to do.
+
+    No password is in it.
+    """
+    return f"Redis at {settings.redis_address} {_what(error, settings)}"
+
+
+def _what(error: Exception, settings: Settings) -> str:
+    code, worker = code_of(error), worker_rights(settings.redis.db)
+    if not code:
+        return _silence(error)
+    answer = f"{code} {text_of(error)}" if code != "ERR" else text_of(error)
+    answer = answer[:300].rstrip(".")
+    match code:
+        case "OOM":
+            return (
+                f"is out of memory ({answer}): raise its maxmemory, or take data out of it. "
+                f"Until then it takes no job, and {_WAITS}. Its maxmemory-policy must be noeviction"
+            )
+        case "NOAUTH":
+            return (
+                f"asks for a password ({answer}): put it into COURIER_REDIS_URL, "
+                "as redis://user:password@host:6379/0"
+            )
+        case "WRONGPASS":
+            return f"refuses the login ({answer}): check user and password in COURIER_REDIS_URL"
+        case "NOPERM":
+            return (
+                f"refuses a command, key or channel ({answer}): give the user of "
+                f"COURIER_REDIS_URL the rights. A worker needs: {worker} - "
+                f"a producer: {PRODUCER_RIGHTS}"
+            )
+        case "WRONGTYPE":
+            return (
+                f"answers with an error ({answer}): one of the courier's keys holds another type "
+                "of value than the courier's; `courier ping` names it"
+            )
+        case "READONLY":
+            return (
+                f"is a replica, which takes no writes ({answer}): COURIER_REDIS_URL must lead to "
+                f"the primary. After a failover {_WAITS}"
+            )
+        case "MASTERDOWN":
+            return f"is a replica without its primary ({answer}); {_WAITS} with a primary"
+        case "LOADING":
+            return f"is loading its data ({answer}); {_WAITS}"
+        case "UNBLOCKED":
+            return f"changes its role ({answer}); {_WAITS}"
+        case "MISCONF" | "NOREPLICAS":
+            return f"takes no writes ({answer}): mend that in Redis; {_WAITS} then"
+        case "MOVED" | "CROSSSLOT" | "CLUSTERDOWN":
+            return (
+                f"is part of a Redis Cluster ({answer}), which is not supported in this release: "
+                "COURIER_REDIS_URL must name one Redis"
+            )
+    return f"answers with an error ({answer})"
+
+
+def _silence(error: Exception) -> str:
+    causes: list[BaseException | None] = [error, error.__cause__, error.__context__]
+    text = str(error)
+    if isinstance(error, redis.TimeoutError):
+        return f"does not answer in time; {_CHECK}"
+    if "max number of clients" in text:
+        return f"answers with an error ({text}): raise its maxclients, or end some of its clients"
+    if any(isinstance(each, ssl.SSLError) for each in causes) or "SSL" in text:
+        return (
+            f"cannot be talked to by TLS ({_reason(text)}): check that it speaks TLS "
+            "(rediss://) and that its certificate is valid; a CA of your own is named by "
+            "SSL_CERT_FILE"
+        )
+    if any(isinstance(each, socket.gaierror) for each in causes) or "Name or service" in text:
+        return f"does not answer: its name is not known ({_reason(text)}); check COURIER_REDIS_URL"
+    if isinstance(error, redis.InvalidResponse):
+        return f"is no Redis: its answer cannot be read; {_CHECK}"
+    if isinstance(error, (redis.ConnectionError, OSError)):
+        return f"does not answer ({_reason(text)}); {_CHECK}"
+    return f"cannot be used ({type(error).__name__})"
+
+
+def _reason(text: str) -> str:
+    """`Error 111 connecting to host:6379. Connection refused.` → `Connection refused`."""
+    text = re.sub(r"^Error \S+ (while writing to socket|connecting to \S+)\. ", "", text)
+    text = re.sub(r"^Error while reading from \S+ ?: ?", "", text).strip("() .")
+    return text[:200] or "the connection was lost"

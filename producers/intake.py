@@ -1,0 +1,75 @@
+"""The way into one account's inbox: in the time that the caller has, and with a wake-up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ..config import Settings
+from ..config.connections import Client, until
+from ..config.redis_errors import RedisError, describe_redis_error
+from ..jobs.errors import NotEnqueued
+from ..jobs.job import AttributeJob, Lane, content_digest
+from ..jobs.wire import dump_wire
+from ..state.inbox import Entry, Inbox, Known
+from ..state.keys import Keys
+from .wakeup import WakeUp
+
+
+def entry_of(job: AttributeJob) -> Entry:
+    """A job as the inbox takes it.
+
+    Raises:
+        InvalidJob: the document is longer than 64 KiB.
+    """
+    return Entry(
+        job_id=job.job_id,
+        wire=dump_wire(job),
+        idempotency_key=job.idempotency_key,
+        content=content_digest(job) if job.idempotency_key is not None else "",
+    )
+
+
+class Intake:
+    """Hands jobs over to one account's inbox. May be shared by threads, and made before a fork."""
+
+    def __init__(self, settings: Settings, client: Client, wakeup: WakeUp, account: str) -> None:
+        self._settings = settings
+        self._inbox = Inbox(client, Keys(account), retention_s=settings.retention_s)
+        self._wakeup = wakeup
+        self.account = account
+
+    def put(self, lane: Lane, entries: Sequence[Entry]) -> dict[int, Known]:
+        """Put jobs into the inbox, in one step, and wake a worker, unless one was woken already.
+
+        When the jobs were taken and the time is up, the wake-up is left out: workers find them.
+
+        Returns:
+            For each job that was known, its position among the entries, and the job that answers
+            for it.
+
+        Raises:
+            NotEnqueued: Redis did not take them within COURIER_ENQUEUE_TIMEOUT. They may have
+                arrived.
+        """
+        deadline_s = time.monotonic() + self._settings.enqueue_timeout_s
+        try:
+            with until(deadline_s):
+                done = self._inbox.put(lane, entries, wake=self._wakeup.message(self.account))
+        except RedisError as error:
+            raise NotEnqueued(describe_redis_error(self._settings, error)) from error
+        if done.wake:
+            self._wakeup.send(self.account, deadline_s=deadline_s)
+        return done.known
+
+    def waiting(self) -> int:
+        """How many jobs no worker has accepted yet.
+
+        Raises:
+            NotEnqueued: Redis did not answer within COURIER_ENQUEUE_TIMEOUT.
+        """
+        try:
+            with until(time.monotonic() + self._settings.enqueue_timeout_s):
+                return self._inbox.waiting()
+        except RedisError as error:
+            raise NotEnqueued(describe_redis_error(self._settings, error)) from error

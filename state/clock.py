@@ -1,0 +1,76 @@
+"""Redis's clock, beside this machine's own that never steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import redis
+
+from ..jobs.job import time_of
+from .keys import Keys
+
+STEP_S = 0.5
+"""A difference that is smaller is not told from a slow answer."""
+
+_SIGNS_OF_WORK = (
+    "inbox:live",
+    "inbox:bulk",
+    "inbox:taken",
+    "due:live",
+    "due:bulk",
+    "due:failing",
+    "later",
+    "leases",
+    "pause",
+)
+
+
+class ClockWatch:
+    """Notices steps of Redis's clock."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client: Any = client
+        self._before: tuple[float, float] | None = None
+
+    def step_s(self) -> float | None:
+        """Seconds by which Redis's clock stepped since the last call; below 0: back. None if not.
+
+        Raises:
+            redis.RedisError: Redis fails.
+        """
+        asked_s = time.monotonic()
+        seconds, microseconds = self._client.time()
+        answered_s = time.monotonic()
+        redis_s = int(seconds) + int(microseconds) / 1e6
+        own_s = (asked_s + answered_s) / 2
+        before, self._before = self._before, (redis_s, own_s)
+        if before is None:
+            return None
+        step_s = (redis_s - before[0]) - (own_s - before[1])
+        return step_s if abs(step_s) > STEP_S + (answered_s - asked_s) else None
+
+
+def redis_time(client: redis.Redis) -> datetime:
+    """What Redis's clock says now, in UTC; jobs without a time of their own are ordered by it.
+
+    Raises:
+        redis.RedisError: Redis fails.
+    """
+    seconds, microseconds = client.time()
+    return time_of(int(seconds) * 1_000_000 + int(microseconds))
+
+
+def work_exists(client: redis.Redis, accounts: Sequence[str]) -> bool:
+    """Whether any of these accounts holds anything that a worker may have to look after.
+
+    One command, for idle workers.
+
+    Raises:
+        redis.RedisError: Redis fails.
+    """
+    keys = [Keys(account).of(name) for account in accounts for name in _SIGNS_OF_WORK]
+    any_client: Any = client
+    return bool(any_client.exists(*keys))

@@ -1,0 +1,23 @@
+-- What all scripts share.
+-- KEYS[1]: the prefix of the account's keys. They are in one slot of a Redis Cluster, so names are
+--   built from it.
+-- ARGV[1]: a JSON object with the arguments by name.
+-- Time is Redis's own, in microseconds since 1970. Such numbers go into text with `text`: Lua's own
+-- form of them loses digits.
+local prefix, arg = KEYS[1], cjson.decode(ARGV[1])
+
+local function key(name)
+  return prefix .. name
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function redis_time()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- What time it is: `redis` is Redis's own; `account` and `later` are set by `read_clock`.
+local now = { redis = redis_time() }

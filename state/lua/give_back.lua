@@ -1,0 +1,15 @@
+-- give_back: a claimed request was not sent, and its email is due as before.
+-- include: common clock mailbox
+-- arg: mailbox, token
+-- Answers 1, or 0 when the lease had ended.
+read_clock()
+local box = key('mailbox:' .. arg.mailbox)
+if redis.call('HGET', box, '@lease') ~= arg.token then
+  return 0
+end
+end_lease(arg.mailbox)
+redis.call('ZREM', key('leases:failing'), arg.mailbox)
+redis.call('HDEL', box, '@lease', '@sending')
+redis.call('ZREM', key('ledger'), arg.token)
+make_due(arg.mailbox, 0)
+return 1

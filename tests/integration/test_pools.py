@@ -1,0 +1,239 @@
+"""Which of Celery's pools and options work, and what the worker says of the others."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.concurrency import thread
+
+from attribute_courier.config import make_celery
+from attribute_courier.sandbox import LeashedProcess
+
+from ..conftest import Courier
+from ..waiting import wait_until
+
+CELERY = [sys.executable, "-m", "celery", "-A", "attribute_courier.worker", "worker"]
+
+
+def run(courier: Courier, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        env={**os.environ, **courier.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def started(courier: Courier) -> Any:
+    """Start a worker by any command; it is ready then."""
+
+    def start(*argv: str, **environ: str) -> LeashedProcess:
+        log = courier.logs / "worker-0.log"
+        with log.open("ab") as stream:
+            worker = LeashedProcess(
+                list(argv),
+                env={**os.environ, **courier.environ, **environ},
+                stdout=stream,
+                stderr=stream,
+            )
+        courier.workers.append(worker)
+        wait_until(lambda: " ready." in courier.log() or not worker.running, what="it is ready")
+        assert worker.running, courier.log()
+        return worker
+
+    return start
+
+
+def deliver_some(courier: Courier, count: int = 30) -> None:
+    receipts = [
+        courier.producer.add_attributes(f"{n}@load.example", {"n": n}) for n in range(count)
+    ]
+    outcomes = courier.wait(*receipts)
+    assert {outcome.status for outcome in outcomes} == {"delivered"}
+    assert courier.stand_in.stats()["overlaps"] == 0
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize("command", ["courier", "celery"])
+def test_a_pool_that_works(courier: Courier, started: Any, pool: str, command: str) -> None:
+    concurrency = [] if pool == "solo" else ["--concurrency", "3"]
+    if command == "courier":
+        courier_worker = [sys.executable, "-m", "attribute_courier.cli", "worker"]
+        worker = started(*courier_worker, "--pool", pool, *concurrency)
+    else:
+        worker = started(*CELERY, "-l", "info", "-P", pool, *concurrency)
+    deliver_some(courier)
+    assert "Traceback" not in courier.log()
+    worker.stop(grace_s=20)
+    assert worker.popen.returncode == 0
+
+
+def test_in_processes_too_flower_sees_the_jobs(courier: Courier, started: Any) -> None:
+    seen: list[dict[str, Any]] = []
+    app = make_celery(courier.producer.settings)
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"task-succeeded": seen.append})
+        with receiver.consumer_context():
+            started(*CELERY, "-l", "info", "-P", "prefork", "-c", "2", "-n", "courier@here")
+            receipt = courier.producer.add_attributes("0@load.example", {"n": 1})
+            courier.wait(receipt)
+
+            def found() -> list[dict[str, Any]]:
+                with contextlib.suppress(TimeoutError):
+                    receiver.capture(limit=1, timeout=0.5)
+                return [each for each in seen if each["uuid"] == receipt.job_id]
+
+            event = wait_until(found, what="the job's event")[0]
+    assert event["hostname"] == "courier@here"
+
+
+@pytest.mark.parametrize(
+    "options", [["--autoscale", "10,3"], ["--autoscale=4"], ["-P", "prefork", "--autoscale", "4,1"]]
+)
+def test_autoscale_is_refused(courier: Courier, options: list[str]) -> None:
+    ended = run(courier, *CELERY, *options)
+    assert ended.returncode == 1
+    assert "Error: a worker does not work with --autoscale" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_another_pool_is_refused(courier: Courier) -> None:
+    ended = run(
+        courier,
+        *CELERY,
+        "-P",
+        "custom",
+        CELERY_CUSTOM_WORKER_POOL="celery.concurrency.base:BasePool",
+    )
+    assert ended.returncode == 1
+    assert (
+        "threads (the default), prefork and solo, and not with gevent or eventlet" in ended.stderr
+    )
+    assert "Traceback" not in ended.stderr
+
+
+class TestTheCheck:
+    """By itself: neither gevent nor eventlet need be installed."""
+
+    @pytest.fixture
+    def app_module(self, courier: Courier) -> Any:
+        return importlib.import_module("attribute_courier.worker.app")
+
+    @pytest.mark.parametrize("module", ["gevent", "eventlet"])
+    def test_refuses_green_pools(self, app_module: Any, module: str) -> None:
+        green = type("TaskPool", (), {"__module__": f"celery.concurrency.{module}"})
+        with pytest.raises(SystemExit, match="not with gevent or eventlet"):
+            app_module.Checks(SimpleNamespace(pool_cls=green, hostname="x"))
+
+    def test_refuses_a_patched_process(
+        self, app_module: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(app_module, "detect_environment", lambda: "gevent")
+        with pytest.raises(SystemExit, match="not with gevent or eventlet"):
+            app_module.Checks(SimpleNamespace(pool_cls=thread.TaskPool, hostname="x"))
+
+
+def test_a_rate_limit_set_from_outside_is_ignored(courier: Courier) -> None:
+    """Flower has a field for it."""
+    courier.start_worker()
+    app = courier.producer.celery
+    for task in ("attribute_courier.accept", "attribute_courier.deliver"):
+        replies = app.control.rate_limit(task, "1/m", reply=True, timeout=5)
+        assert replies, "the worker got it"
+    deliver_some(courier)
+
+
+def test_an_end_by_an_error_has_an_exit_code(courier: Courier, started: Any) -> None:
+    """So that a supervisor starts it again: `Restart=on-failure`."""
+    broken = courier.logs / "broken.py"
+    broken.write_text(
+        "import sys\n"
+        "from attribute_courier.worker.consumer import Intake\n"
+        "def fail(*args, **options):\n"
+        "    raise LookupError('a fault of our own')\n"
+        "Intake.create_task_handler = fail\n"
+        "from attribute_courier.cli import main\n"
+        "main(['worker'])\n"
+    )
+    ended = run(courier, sys.executable, str(broken))
+    assert ended.returncode == 1
+    assert "a fault of our own" in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("HTTPS_PROXY", "gopher://proxy", "HTTPS_PROXY: a proxy's URL begins with"),
+        ("REQUESTS_CA_BUNDLE", "/no/such/file", "REQUESTS_CA_BUNDLE: /no/such/file does not"),
+        ("COURIER_REDIS_ULR", "redis://x", "did you mean COURIER_REDIS_URL?"),
+        ("COURIER_REDIS_URL", "sentinel://x", "Redis Sentinel is not supported"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_told_at_the_start(
+    courier: Courier, variable: str, value: str, says: str
+) -> None:
+    for command, code in (
+        ([sys.executable, "-m", "attribute_courier.cli", "worker"], 2),
+        (CELERY, None),
+    ):
+        ended = run(courier, *command, **{variable: value})
+        assert says in ended.stderr
+        assert ended.returncode == code if code else ended.returncode > 0
+
+
+def test_an_exception_of_our_own_is_not_called_no_task(courier: Courier, tmp_path: Any) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text(
+        "from attribute_courier.worker.app import app\n"
+        "from celery.worker.consumer import Consumer\n"
+        "make = Consumer.create_task_handler\n"
+        "def odd(self, *args, **options):\n"
+        "    receive = make(self, *args, **options)\n"
+        "    left = [2]\n"
+        "    def on_task_received(message):\n"
+        "        if left[0]:\n"
+        "            left[0] -= 1\n"
+        "            raise AttributeError('a fault of our own')\n"
+        "        return receive(message)\n"
+        "    return on_task_received\n"
+        "Consumer.create_task_handler = odd\n"
+        "from attribute_courier.cli import main\n"
+        "main(['worker'])\n"
+    )
+    log = courier.logs / "worker-0.log"
+    with log.open("ab") as stream:
+        worker = LeashedProcess(
+            [sys.executable, str(broken)],
+            env={**os.environ, **courier.environ},
+            stdout=stream,
+            stderr=stream,
+        )
+    courier.workers.append(worker)
+    wait_until(lambda: " ready." in courier.log(), what="it is ready")
+    deliver_some(courier, 3)
+    assert "could not be given to the pool" in courier.log()
+    assert "AttributeError: a fault of our own" in courier.log()
+    assert "is no task" not in courier.log()
+    assert worker.running
+
+
+def test_beside_an_application_that_left_its_variables(courier: Courier) -> None:
+    courier.start_worker(
+        CELERY_BROKER_URL="amqp://rabbit.invalid",
+        CELERY_RESULT_BACKEND="redis://redis.invalid",
+        CELERY_CONFIG_MODULE="no_such_module",
+        CELERY_LOADER="no.such.module:Loader",
+        FORKED_BY_MULTIPROCESSING="1",
+        CELERY_WORKER_CONCURRENCY="1",
+        CELERY_WORKER_POOL="solo",
+    )
+    deliver_some(courier, 3)

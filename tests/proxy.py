@@ -1,0 +1,100 @@
+"""A TCP proxy before a server: it can be slow, fall silent, lead elsewhere, or answer itself."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+
+class Proxy:
+    """Passes on what comes to a port of its own.
+
+    Args:
+        url: the server's URL.
+        delay_s: how long each piece takes, each way.
+    """
+
+    def __init__(self, url: str, *, delay_s: float = 0) -> None:
+        self._parts = urlsplit(url)
+        self.lead_to(url)
+        self.delay_s = delay_s
+        self.answer: bytes | None = None
+        """What each request gets in place of the server's answer."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._pairs: list[_Pair] = []
+
+    @property
+    def url(self) -> str:
+        login, at, _ = self._parts.netloc.rpartition("@")
+        port = self._listener.getsockname()[1]
+        return urlunsplit(self._parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
+
+    def lead_to(self, url: str) -> None:
+        """New connections go to this server; those that are open stay where they are."""
+        parts = urlsplit(url)
+        self._to = (parts.hostname or "", parts.port or 0)
+
+    def fall_silent(self) -> None:
+        """Nothing more comes through the open connections, and none is closed."""
+        for pair in self._pairs:
+            pair.silent = True
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._listener.close()
+        for pair in self._pairs:
+            pair.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    server = socket.create_connection(self._to)
+                except OSError:
+                    client.close()
+                    continue
+                self._pairs.append(_Pair(self, client, server))
+
+
+class _Pair:
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy = proxy
+        self._sockets = (client, server)
+        self.silent = False
+        for source, target in ((client, server), (server, client)):
+            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                if self.silent:
+                    continue
+                if self._proxy.delay_s:
+                    time.sleep(self._proxy.delay_s)
+                if self._proxy.answer is not None and source is self._sockets[0]:
+                    source.sendall(self._proxy.answer)
+                else:
+                    target.sendall(data)
+        if not self.silent:
+            self.close()
+
+    def close(self) -> None:
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()

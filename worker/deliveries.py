@@ -1,0 +1,227 @@
+"""Delivering: reserve a time, claim the next due email, POST, judge the answer, settle.
+
+A *stint* does this again and again for some seconds. While it waits for its time it holds nothing:
+no email, no lease, no place in flight. So what leaves is the newest there is, and a live job
+overtakes bulk to the last moment.
+
+What happens when a worker dies:
+
+- while it waits for its time: the time is lost, nothing else;
+- between the claim and the answer's settling: the lease ends, later than the request could still
+  act, and the email is due again with its newest values;
+- while it settles: that is one step in Redis, which happens whole or not at all.
+
+A process that stands still between the last look at its clock and the write of the request, for
+longer than a lease, is the one way left to two requests for one email at once: the operating system
+writes to the socket right after that look (`chartmogul`), and nothing can take the bytes back.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..config.secret import Secret
+from ..jobs.emails import redacted_email
+from ..state.claims import AccountNews, Claim, Idle, Next, Settlement, Wait
+from ..state.mailboxes import Mailboxes
+from ..state.outcomes import Outcomes
+from .acceptance import Acceptance
+from .chartmogul import Answer, ChartMogul, NoAnswer, NotSent
+from .masking import masked
+from .notifier import Notifier
+from .settlement import Policy, settle
+from .verdicts import Kind, Verdict, judge, judge_route
+
+log = logging.getLogger(__name__)
+
+STINT_S = 10
+"""A stint asks for no further delivery after so long, so that other accounts get their turn."""
+LEAVE_WITHIN_S = 0.1
+"""A request leaves so soon after its claim, or not at all: later, its time belongs to others."""
+
+
+@dataclass(kw_only=True)
+class Stint:
+    """One run of deliveries, and what came of it."""
+
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
+    statuses: Counter[str] = field(default_factory=Counter)
+    """How many jobs were settled with which outcome."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """How many attempts failed with which answer."""
+    deliveries: int = 0
+    """Requests that were answered, or not."""
+    why: str = ""
+    """Why it ended."""
+
+    def summary(self) -> str:
+        """Such as `12 delivered · 1 unmatched · 2 failed attempts (HTTP 503)`."""
+        parts = [f"{count} {status}" for status, count in self.statuses.items()]
+        if failed := self.failed.total():
+            words = "attempt" if failed == 1 else "attempts"
+            parts.append(f"{failed} failed {words} ({', '.join(self.failed)})")
+        return " · ".join(parts) or self.why or "nothing due"
+
+
+class Deliveries:
+    """Delivers for one account. May be used by several threads, each in a stint of its own.
+
+    Args:
+        mailboxes: the account's.
+        api_key: is taken out of ChartMogul's words, should it repeat it.
+        probe_delays_s: seconds before each ping of an account that an answer pauses.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        *,
+        mailboxes: Mailboxes,
+        outcomes: Outcomes,
+        acceptance: Acceptance,
+        chartmogul: ChartMogul,
+        notifier: Notifier,
+        policy: Policy,
+        api_key: Secret,
+        probe_delays_s: tuple[float, ...],
+    ) -> None:
+        self._account = account
+        self._mailboxes = mailboxes
+        self._outcomes = outcomes
+        self._acceptance = acceptance
+        self._chartmogul = chartmogul
+        self._notifier = notifier
+        self._policy = policy
+        self._api_key = api_key
+        self._probe_delays_s = probe_delays_s
+
+    def run(self, stopping: threading.Event) -> Stint:
+        """Deliver until there is nothing to do, the stint's time is over, or the worker stops.
+
+        Raises:
+            redis.RedisError: Redis fails. A lease that is left ends by itself.
+        """
+        stint = Stint()
+        ends_s = time.monotonic() + STINT_S
+        self._chartmogul.connect()
+        step: Next | None = self._mailboxes.claim(stint.id)
+        while step is not None:
+            self._note(step)
+            match step:
+                case Idle():
+                    stint.why = step.why
+                    return stint
+                case Wait():
+                    if not self._wait(step.wait_s, stopping):
+                        return stint
+                    step = self._mailboxes.claim(stint.id, reserved=step.reserved)
+                case Claim():
+                    step = self._deliver(step, stint, ends_s, stopping)
+        if not stopping.is_set():
+            self._notifier.deliver(self._account)  # another stint goes on
+        return stint
+
+    def _wait(self, wait_s: float, stopping: threading.Event) -> bool:
+        """Wait for the reserved time, with an open connection. False when the worker stops."""
+        ends_s = time.monotonic() + wait_s
+        self._chartmogul.connect()
+        if stopping.is_set():
+            return False
+        time.sleep(max(0.0, ends_s - time.monotonic()))
+        return not stopping.is_set()
+
+    def _deliver(
+        self, claim: Claim, stint: Stint, ends_s: float, stopping: threading.Event
+    ) -> Next | None:
+        """One request with what waits for one email. Returns the stint's next delivery."""
+        if claim.ask:
+            self._notifier.deliver(self._account)
+        answer = self._chartmogul.add_attributes(
+            claim.email,
+            [value.attribute.as_dict() for value in claim.values],
+            leave_by_s=claim.claimed_s + LEAVE_WITHIN_S,
+            ends_by_s=claim.claimed_s + self._policy.timeout_s,
+        )
+        go_on = time.monotonic() < ends_s and not stopping.is_set()
+        if isinstance(answer, NotSent):
+            self._mailboxes.give_back(claim)
+            return self._mailboxes.claim(stint.id) if go_on else None
+        verdict = self._judge(answer)
+        reason = self._masked(verdict, claim)
+        settlement = settle(verdict, claim, self._policy, reason=reason)
+        settled = self._mailboxes.settle(
+            claim,
+            settlement,
+            AccountNews(
+                kind=verdict.kind,
+                reason=reason,
+                retry_after_s=verdict.retry_after_s,
+                probe_delays_s=self._probe_delays_s,
+            ),
+            stint=stint.id if go_on else None,
+        )
+        if settled.paused:
+            log.error("account %s: paused: %s", self._account, reason)
+        if not settled.held:
+            log.warning("mailbox %s: the lease ended before its answer came", claim.mailbox_id)
+        else:
+            self._log(claim, verdict, settlement)
+            self._count(stint, verdict, settlement)
+        for outcome in settled.outcomes:
+            if outcome.lane == "live":  # Flower does not show bulk jobs
+                self._notifier.report(outcome)
+        if claim.inbox and go_on and self._acceptance.accept() and isinstance(settled.next, Idle):
+            return self._mailboxes.claim(stint.id)  # what was accepted just now is due
+        return settled.next
+
+    def _judge(self, answer: Answer | NoAnswer) -> Verdict:
+        verdict = judge(answer)
+        if verdict.kind is Kind.ROUTE:
+            return judge_route(verdict, self._chartmogul.ping())
+        return verdict
+
+    def _masked(self, verdict: Verdict, claim: Claim) -> str:
+        """The answer's words in one line, without the email, the values and the key."""
+        return masked(
+            verdict.message or "",
+            email=claim.email,
+            values=[value.attribute.value for value in claim.values],
+            api_key=self._api_key,
+        )
+
+    def _note(self, step: Next) -> None:
+        """Report what was found on the way to the next delivery."""
+        if step.damaged:
+            log.error(
+                "account %s: %d entries of mailboxes were damaged and are removed",
+                self._account,
+                step.damaged,
+            )
+        for job_id in step.superseded:
+            outcome = self._outcomes.get(job_id)
+            if outcome is not None and outcome.lane == "live":
+                self._notifier.report(outcome)
+
+    def _count(self, stint: Stint, verdict: Verdict, settlement: Settlement) -> None:
+        stint.deliveries += 1
+        stint.statuses.update(job.status for job in settlement.jobs if job.status != "pending")
+        if verdict.kind in (Kind.ACCOUNT, Kind.PACE, Kind.SERVER):
+            stint.failed[f"HTTP {verdict.http_status}" if verdict.http_status else "no answer"] += 1
+
+    def _log(self, claim: Claim, verdict: Verdict, settlement: Settlement) -> None:
+        for job in settlement.jobs:
+            good = job.status in ("pending", "delivered") and not verdict.strange
+            log.log(
+                logging.INFO if good else logging.WARNING,
+                "job %s: %s: %s · HTTP %s%s",
+                job.job_id,
+                redacted_email(claim.email),
+                job.status,
+                verdict.http_status or "none",
+                f" · again in {settlement.retry_s:.1f} s" if job.status == "pending" else "",
+            )

@@ -1,0 +1,79 @@
+"""Once a second: what no message asks for.
+
+A lost message, a stint that died, the end of a hold, a retry that falls due: a look at Redis finds
+each of them. An idle worker sends two commands for all its accounts.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from ..config.connections import Client
+from ..config.redis_errors import RedisError
+from ..state.clock import ClockWatch, work_exists
+from ..state.keys import Keys
+from ..state.repair import EVERY_S, repair
+from .account_worker import TICK_S, AccountWorker
+
+log = logging.getLogger(__name__)
+
+
+class Ticker:
+    """Looks after all accounts of a worker.
+
+    Args:
+        client: a connection with `decode_responses`.
+        workers: account → its worker.
+    """
+
+    def __init__(self, client: Client, workers: Mapping[str, AccountWorker]) -> None:
+        self._client = client
+        self._workers = workers
+        self._clock = ClockWatch(client)
+
+    def tick(self) -> float:
+        """Look once. Returns seconds until the next look, at most `TICK_S`.
+
+        Raises:
+            RedisError: Redis fails.
+        """
+        step_s = self._clock.step_s()
+        if step_s is not None:
+            self._note_step(step_s)
+        if not work_exists(self._client, list(self._workers)):
+            return TICK_S
+        return min([TICK_S, *(worker.tick() for worker in self._workers.values())])
+
+    def _note_step(self, step_s: float) -> None:
+        direction = "ahead" if step_s > 0 else "back"
+        for account, worker in self._workers.items():
+            if worker.health.note_step(step_s):
+                log.warning(
+                    "account %s: Redis's clock stepped %s by %.1f s",
+                    account,
+                    direction,
+                    abs(step_s),
+                )
+
+    def repair_until(self, stopping: threading.Event) -> None:
+        """Find what nothing points to, at the start and now and then, until it is to stop."""
+        at_start = True
+        while not stopping.is_set():
+            for account in self._workers:
+                try:
+                    found = repair(self._client, Keys(account), at_start=at_start)
+                except RedisError as error:
+                    log.warning("account %s: no repair pass (%s)", account, type(error).__name__)
+                    continue
+                if found is not None and (found.mailboxes or found.jobs):
+                    log.error(
+                        "account %s: repaired: %d mailboxes and %d jobs of the inbox that nothing "
+                        "pointed to",
+                        account,
+                        found.mailboxes,
+                        found.jobs,
+                    )
+            at_start = False
+            stopping.wait(EVERY_S)
