@@ -47,8 +47,8 @@ class Suffered:
     """Of each good job that was delivered, from before it was handed over until its answer."""
     first_minute: int
     """Requests of the culprits in their first minute."""
-    later_per_second: float
-    """Their requests a second after it."""
+    later_per_second: float | None
+    """Their requests a second after it; None when the run was no longer than that."""
 
 
 def culprit(number: int) -> str:
@@ -85,6 +85,7 @@ def suffered(
     answered = {each["email"]: each["ended_s"] for each in reversed(posts) if each["status"] == 200}
     theirs = [each["arrived_s"] for each in posts if str(each["email"]).startswith("culprit-")]
     minute_s = start_s + MINUTE_S
+    later = sum(minute_s < each <= end_s for each in theirs)
     return Suffered(
         way=way,
         failing=failing,
@@ -95,7 +96,7 @@ def suffered(
             if good(number) in answered
         ),
         first_minute=sum(each <= minute_s for each in theirs),
-        later_per_second=ratio(sum(minute_s < each <= end_s for each in theirs), end_s - minute_s),
+        later_per_second=ratio(later, end_s - minute_s) if end_s > minute_s else None,
     )
 
 
@@ -143,8 +144,8 @@ def table(results: Sequence[Suffered]) -> list[list[str]]:
                 f"{waits[0]:.2f} s" if waits else "",
                 f"{max(waits):.2f} s" if waits else "",
                 str(each.first_minute),
-                f"{each.later_per_second:.2f}",
-                f"{each.later_per_second / LIMIT:.1%}",
+                "" if each.later_per_second is None else f"{each.later_per_second:.2f}",
+                "" if each.later_per_second is None else f"{each.later_per_second / LIMIT:.1%}",
             ]
         )
     return lines
@@ -157,7 +158,7 @@ def targets(results: Sequence[Suffered]) -> list[Target]:
         if not each.way.startswith("courier"):
             continue
         all_came = len(each.waited_s) == each.good
-        found += [
+        found.append(
             Target(
                 what=f"a good live job beside {CULPRITS} culprits ({each.failing}), slowest",
                 sense="at most",
@@ -165,15 +166,18 @@ def targets(results: Sequence[Suffered]) -> list[Target]:
                 aim=AIM_S + (TIMEOUT_S if each.failing == "timeout" else 0),
                 found=max(each.waited_s) if all_came and each.waited_s else float("inf"),
                 unit="s",
-            ),
-            Target(
-                what=f"culprits' share of the pace after a minute ({each.failing})",
-                sense="at most",
-                aim=AIM_SHARE * 100,
-                found=each.later_per_second / LIMIT * 100,
-                unit="%",
-            ),
-        ]
+            )
+        )
+        if each.later_per_second is not None:
+            found.append(
+                Target(
+                    what=f"culprits' share of the pace after a minute ({each.failing})",
+                    sense="at most",
+                    aim=AIM_SHARE * 100,
+                    found=each.later_per_second / LIMIT * 100,
+                    unit="%",
+                )
+            )
     return found
 
 

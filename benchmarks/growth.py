@@ -34,6 +34,8 @@ SETTLING_S = 3.0
 """Seconds after loading in which ticks and expiries of the load itself come to their end."""
 LOG_LENGTH = 500_000
 
+_HEADER = re.compile(r"^-- ([a-z_]+): ", re.MULTILINE)
+
 # Two workers load, since accepting is what takes the time; none has a limit.
 WAY = CourierWay(workers=2, rate_limit=10_000)
 
@@ -78,15 +80,14 @@ class Scripts:
         return dict(found)
 
     def _name(self, digest: str) -> str:
-        """The first words of a script, which say what it does; else its digest."""
+        """A script's name, as its header has it; else its digest, which changes with its text."""
         if digest not in self._names:
-            self._names[digest] = digest[:8]
             try:
                 source = self._client.execute_command("SCRIPT", "SHOW", digest).decode()
             except redis.ResponseError:
-                return digest[:8]  # a server without it
-            if comment := re.search(r"^-- *(\S.*)$", source, re.MULTILINE):
-                self._names[digest] = f"{digest[:4]} {comment[1][:44]}"
+                source = ""  # a server without this command
+            named = [name for name in _HEADER.findall(source) if name not in ("arg", "include")]
+            self._names[digest] = named[-1] if named else digest[:8]
         return self._names[digest]
 
 

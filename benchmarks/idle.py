@@ -223,24 +223,28 @@ Examples:
     show_default=True,
     help="How long idle workers are looked at.",
 )
+@click.option(
+    "--rivals/--no-rivals", default=True, show_default=True, help="Run all rivals, not only Celery."
+)
 @click.option("--seed", default=0, show_default=True, help="Of the pauses between jobs.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write everything here.")
-def main(jobs: int, seconds: float, seed: int, path: Path | None) -> None:
+def main(jobs: int, seconds: float, rivals: bool, seed: int, path: Path | None) -> None:
     """Hand over one job at a time to an idle system, and look at idle workers: the courier's, and
     each rival's.
 
     All of it runs on this machine, in a temporary directory. Nothing is asserted.
     """
     found, idle = [], []
+    others = RIVALS if rivals else (CELERY,)
     with tidily():
-        for way in (COURIER, *RIVALS):
+        for way in (COURIER, *others):
             click.echo(f"one job at a time: {title(way)} …", err=True)
             found.append(answered(way, jobs, seed))
         found.append(bare(jobs, seed))
         for way, workers in [
             (CourierWay(accounts=3), 1),
             (CourierWay(accounts=3, workers=4), 4),
-            *((rival, 1) for rival in RIVALS),
+            *((rival, 1) for rival in others),
         ]:
             click.echo(f"idle: {title(way)} …", err=True)
             idle.append(quiet(way, workers, seconds))

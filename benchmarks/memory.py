@@ -187,14 +187,15 @@ def kept_bytes(each: float, days: float) -> float:
     return each * FULL_RATE * DAY_S * days
 
 
-def month(held: Held) -> str:
+def month(held: Held) -> list[str]:
     """The same in words."""
     jobs = FULL_RATE * DAY_S * 30
-    return (
+    return [
         f"An account that delivers {FULL_RATE} jobs a second for a month leaves {jobs:,} outcomes "
-        f"behind: kept for 30 days, {kept_bytes(held.delivered, 30) / GIGABYTE:,.0f} GB of Redis; "
-        f"for a day, {kept_bytes(held.delivered, 1) / GIGABYTE:,.1f} GB (computed)."
-    )
+        "behind (computed):",
+        f"kept for 30 days, {kept_bytes(held.delivered, 30) / GIGABYTE:,.0f} GB of Redis; "
+        f"for a day, {kept_bytes(held.delivered, 1) / GIGABYTE:,.1f} GB.",
+    ]
 
 
 def targets(held: Sequence[Held]) -> list[Target]:
@@ -253,7 +254,7 @@ def main(jobs: int, path: Path | None) -> None:
     click.echo(columns(accepted_table(accepted)) + "\n")
     tell(
         held_table(held),
-        notes=[month(held[0])],
+        notes=month(held[0]),
         targets=targets(held),
         path=path,
         held=[asdict(each) for each in held],
