@@ -26,7 +26,7 @@ from .measure import ratio
 from .report import Target, tell
 from .stage import email, forget_settings, tidily
 
-ATTRIBUTES = {"channel": "Facebook", "age": 8, "mrr": 19.9}
+ATTRIBUTES: dict[str, Any] = {"channel": "Facebook", "age": 8, "mrr": 19.9}
 CUSTOM = [
     {"type": "String", "key": "channel", "value": "Facebook"},
     {"type": "Integer", "key": "age", "value": 8},

@@ -126,7 +126,7 @@ def bare(jobs: int, seed: int) -> Answered:
     )
 
 
-def quiet(way: Way, workers: int, seconds: float) -> Quiet:
+def quiet(way: Way, seconds: float) -> Quiet:
     """Let workers be idle, and count what Redis is asked meanwhile."""
     with ExitStack() as stack:
         stage = stack.enter_context(staged(unlimited()))
@@ -139,7 +139,7 @@ def quiet(way: Way, workers: int, seconds: float) -> Quiet:
         found, took_s = use(client).since(before), time.monotonic() - start_s
         return Quiet(
             way=title(way) + (", 3 accounts" if isinstance(way, CourierWay) else ""),
-            workers=workers,
+            workers=way.workers,
             commands_per_second=ratio(found.commands, took_s),
             worker_cpu_ms_per_second=ratio(cpu_s(pids) - spent_s, took_s) * 1e3,
         )
@@ -241,13 +241,13 @@ def main(jobs: int, seconds: float, rivals: bool, seed: int, path: Path | None) 
             click.echo(f"one job at a time: {title(way)} …", err=True)
             found.append(answered(way, jobs, seed))
         found.append(bare(jobs, seed))
-        for way, workers in [
-            (CourierWay(accounts=3), 1),
-            (CourierWay(accounts=3, workers=4), 4),
-            *((rival, 1) for rival in others),
-        ]:
-            click.echo(f"idle: {title(way)} …", err=True)
-            idle.append(quiet(way, workers, seconds))
+        for quiet_way in (
+            CourierWay(accounts=3),
+            CourierWay(accounts=3, workers=4),
+            *others,
+        ):
+            click.echo(f"idle: {title(quiet_way)} …", err=True)
+            idle.append(quiet(quiet_way, seconds))
     click.echo(columns(answered_table(found)) + "\n")
     tell(
         quiet_table(idle),
