@@ -25,7 +25,9 @@ from .ways import ONE, CourierWay, RunningCourier, courier_command
 
 SIZES = (1_000, 100_000, 1_000_000)
 DELIVERIES = 600
-"""So many are made at each size, and a tenth as many live jobs handed over meanwhile."""
+"""So many are made at each size."""
+LIVE = 300
+"""So many live jobs are handed over meanwhile."""
 ENOUGH_CALLS = 30
 """A script that is called less often has no median to speak of."""
 BATCH = 1_000
@@ -107,15 +109,15 @@ def load(running: RunningCourier, first: int, count: int) -> float:
     return time.monotonic() - start_s
 
 
-def deliver(running: RunningCourier, stage: Stage, size: int, scripts: Scripts) -> None:
+def deliver(running: RunningCourier, stage: Stage, size: int) -> None:
     """Resume, let some be delivered with live jobs among them, and pause again."""
     before = stage.delivered()
-    scripts.watch()
     courier_command("resume")
-    for number in range(DELIVERIES // 10):
+    for number in range(LIVE):
         running.send_live(f"live-{size}-{number}@load.example", ONE)
     if not until(lambda: stage.delivered() >= before + DELIVERIES, BOUND_S, look_every_s=0.01):
         raise RuntimeError(f"{DELIVERIES} jobs were not delivered within {BOUND_S} s")
+    courier_command("pause")
 
 
 def measure_sizes(sizes: Sequence[int]) -> list[Size]:
@@ -129,15 +131,20 @@ def measure_sizes(sizes: Sequence[int]) -> list[Size]:
         client.config_set("appendonly", "no")  # a million emails need not be on a disk, too
         scripts = Scripts(client)
         courier_command("pause")
-        loaded = 0
+        loaded = DELIVERIES
+        load(running, 0, loaded)
+        lives = LIVE
+        deliver(running, stage, 0)  # connections are opened, and scripts are loaded
         for size in sizes:
             click.echo(f"{size:,} emails …", err=True)
-            more = size + DELIVERIES // 2 - (loaded - stage.delivered())
+            # Live jobs came on top, and went first.
+            more = size + DELIVERIES // 2 - (loaded + lives - stage.delivered())
             loaded_s = load(running, loaded, more)
             loaded += more
-            deliver(running, stage, size, scripts)
+            lives += LIVE
+            scripts.watch()
+            deliver(running, stage, size)
             took_us = scripts.seen()
-            courier_command("pause")
             found.append(Size(waiting=size, loaded_s=loaded_s, took_us=took_us))
     return found
 
@@ -205,7 +212,7 @@ def main(sizes: tuple[int, ...], path: Path | None) -> None:
         table(found),
         notes=[
             f"loaded in {', '.join(f'{each.loaded_s:.0f} s' for each in found)}; at each size "
-            f"{DELIVERIES} deliveries and {DELIVERIES // 10} live jobs handed over"
+            f"{DELIVERIES} deliveries, {LIVE} of them live jobs"
         ],
         targets=[
             Target(
