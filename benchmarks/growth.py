@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import defaultdict
@@ -19,6 +20,7 @@ import click
 import redis
 
 from .measure import ratio
+from .processes import pin, sessions
 from .report import Target, tell
 from .stage import Stage, email, staged, tidily, unlimited, until
 from .ways import ONE, CourierWay, RunningCourier, courier_command
@@ -35,6 +37,15 @@ BOUND_S = 600
 SETTLING_S = 3.0
 """Seconds after loading in which ticks and expiries of the load itself come to their end."""
 LOG_LENGTH = 500_000
+
+CONTROL = """-- control: touches two small keys, whatever else there is
+for number = 1, 10 do
+  redis.call('HSET', KEYS[1], number % 3, number)
+  redis.call('ZADD', KEYS[2], number, number % 3)
+end
+return redis.call('ZRANGE', KEYS[2], 0, 0)
+"""
+"""A script that cannot grow: what it takes longer is the machine's, with more memory in use."""
 
 _HEADER = re.compile(r"^-- ([a-z_]+): ", re.MULTILINE)
 
@@ -109,12 +120,13 @@ def load(running: RunningCourier, first: int, count: int) -> float:
     return time.monotonic() - start_s
 
 
-def deliver(running: RunningCourier, stage: Stage, size: int) -> None:
+def deliver(running: RunningCourier, stage: Stage, size: int, control: Any) -> None:
     """Resume, let some be delivered with live jobs among them, and pause again."""
     before = stage.delivered()
     courier_command("resume")
     for number in range(LIVE):
         running.send_live(f"live-{size}-{number}@load.example", ONE)
+        control(keys=["benchmark:hash", "benchmark:sorted"])
     if not until(lambda: stage.delivered() >= before + DELIVERIES, BOUND_S, look_every_s=0.01):
         raise RuntimeError(f"{DELIVERIES} jobs were not delivered within {BOUND_S} s")
     courier_command("pause")
@@ -129,12 +141,16 @@ def measure_sizes(sizes: Sequence[int]) -> list[Size]:
         running = stack.enter_context(WAY.running(stage))
         client: Any = stack.enter_context(redis.Redis.from_url(stage.server.url))
         client.config_set("appendonly", "no")  # a million emails need not be on a disk, too
-        scripts = Scripts(client)
+        scripts, control = Scripts(client), client.register_script(CONTROL)
+        if len(cpus := sorted(os.sched_getaffinity(0))) > 1:  # Redis has a core for itself
+            pin([stage.server.pid], {cpus[0]})
+            pin([stage.stand_in.pid, os.getpid(), *sessions(running.pids())], set(cpus[1:]))
+            stack.callback(pin, [os.getpid()], set(cpus))
         courier_command("pause")
         loaded = DELIVERIES
         load(running, 0, loaded)
         lives = LIVE
-        deliver(running, stage, 0)  # connections are opened, and scripts are loaded
+        deliver(running, stage, 0, control)  # connections are opened, and scripts are loaded
         for size in sizes:
             click.echo(f"{size:,} emails …", err=True)
             # Live jobs came on top, and went first.
@@ -143,7 +159,7 @@ def measure_sizes(sizes: Sequence[int]) -> list[Size]:
             loaded += more
             lives += LIVE
             scripts.watch()
-            deliver(running, stage, size)
+            deliver(running, stage, size, control)
             took_us = scripts.seen()
             found.append(Size(waiting=size, loaded_s=loaded_s, took_us=took_us))
     return found
@@ -207,7 +223,7 @@ def main(sizes: tuple[int, ...], path: Path | None) -> None:
     """
     with tidily():
         found = measure_sizes(sorted(sizes))
-    names = common(found)
+    names = [name for name in common(found) if name != "control"]
     tell(
         table(found),
         notes=[
