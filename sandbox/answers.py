@@ -85,7 +85,7 @@ def with_retry_after(answer: Answer, config: SandboxConfig) -> Answer:
 def faulty(fault: Fault) -> Answer:
     """The answer that a `status` or `redirect` fault asks for."""
     if fault.kind == "redirect":
-        return Answer(302, b"", "text/html", (("Location", fault.location),))
+        return Answer(302, b"", "text/html", (("Location", "/v1/redirected"),))
     if fault.content is not None:
         return Answer(fault.status, fault.content.encode())
     message = "Injected by the sandbox."

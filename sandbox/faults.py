@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from .checks import check, is_number, is_whole
 from .errors import SandboxConfigError
@@ -32,7 +31,6 @@ Body = Literal["json", "html", "empty", "huge"]
 
 # Faults of the account are answered at the door, before any limit counts the request.
 ACCOUNT_KINDS = frozenset[str]({"revoked", "expired", "forbidden"})
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +41,8 @@ class Fault:
         without an answer, before or after the values were applied; `latency` waits, then answers
         properly; `slow_body` and `slow_headers` apply and then drip the answer byte by byte;
         `malformed` applies and answers 200 with broken JSON; `hang_up` answers properly and closes
-        the connection without a word; `redirect` answers 302; `revoked` (401), `expired` (402) and
-        `forbidden` (403) are the account's and count for no limit.
+        the connection without a word; `redirect` answers 302 to another path; `revoked` (401),
+        `expired` (402) and `forbidden` (403) are the account's and count for no limit.
     probability: Chance for each request that the rule meets, drawn from the sandbox's seed.
     count: Strikes at most so many times; None is for ever.
     after: Lets so many of the requests that it meets pass first.
@@ -55,7 +53,6 @@ class Fault:
     status, body: For `status`. `html` is a proxy's page, `huge` JSON of `body_bytes` bytes.
     content: For `status`: the body word for word, instead of `body`.
     apply: For `status`: applies the values before answering so (a 504 that did its work).
-    location: For `redirect`: a path here, or a URL on loopback.
     """
 
     kind: Kind
@@ -72,7 +69,6 @@ class Fault:
     body_bytes: int = 2_000_000
     content: str | None = None
     apply: bool = False
-    location: str = "/v1/redirected"
 
     def __post_init__(self) -> None:
         rules = {
@@ -90,9 +86,6 @@ class Fault:
             "body_bytes": is_whole(self.body_bytes),
             "content": isinstance(self.content, str | None),
             "apply": isinstance(self.apply, bool),
-            # Nothing here sends anybody off this machine.
-            "location": isinstance(self.location, str)
-            and (urlsplit(self.location).hostname or "localhost") in _LOOPBACK,
         }
         check(self, rules)
 

@@ -111,7 +111,7 @@ class SandboxProcess:
 
     def stats(self) -> dict[str, Any]:
         """Totals: `requests`, `by_status`, `by_fault`, `applied`, `in_progress`, `max_in_progress`,
-        `max_in_any_second`, `overlaps`, `overlapping_emails`."""
+        `max_in_any_second`, `overlaps`."""
         return self._control("stats")
 
     def customers(

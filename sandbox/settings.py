@@ -35,7 +35,6 @@ class SandboxConfig:
     auto_customers: A pattern such as `*@load.example`: these emails have a customer at first use.
     faults: Rules for faults; the first that strikes a request decides.
     seed: Of all that is random here.
-    log_size: Requests that the log keeps, newest last.
     """
 
     accounts: Mapping[str, str] = field(
@@ -56,7 +55,6 @@ class SandboxConfig:
     auto_customers: str | None = None
     faults: tuple[Fault, ...] = ()
     seed: int = 0
-    log_size: int = 200_000
 
     def __post_init__(self) -> None:
         keys = list(self.accounts.values()) if isinstance(self.accounts, Mapping) else []
@@ -79,7 +77,6 @@ class SandboxConfig:
             "auto_customers": isinstance(self.auto_customers, str | None),
             "faults": is_tuple_of(Fault, self.faults),
             "seed": type(self.seed) is int,
-            "log_size": is_whole(self.log_size),
         }
         check(self, rules)
 

@@ -67,14 +67,7 @@ local function is_turn(share, offset)
   return math.floor((claims + 1) * share + offset) > math.floor(claims * share + offset)
 end
 
--- Live before bulk, and both before emails on which the server failed last; but these two have a share.
-local function pop_due(options)
-  local lanes = { 'live', 'bulk', 'failing' }
-  if is_turn(options.bulk_share, 0) then
-    lanes = { 'bulk', 'live', 'failing' }
-  elseif is_turn(FAILING_SHARE, 0.5) then
-    lanes = { 'failing', 'live', 'bulk' }
-  end
+local function pop_first(lanes, options)
   for _, lane in ipairs(lanes) do
     local mailbox = pop[lane](options)
     if mailbox then
@@ -83,16 +76,23 @@ local function pop_due(options)
   end
 end
 
+-- Live before bulk, and both before emails on which the server failed last; but these two have a share.
+local function pop_due(options)
+  if is_turn(options.bulk_share, 0) then
+    return pop_first({ 'bulk', 'live', 'failing' }, options)
+  elseif is_turn(FAILING_SHARE, 0.5) then
+    return pop_first({ 'failing', 'live', 'bulk' }, options)
+  end
+  return pop_first({ 'live', 'bulk', 'failing' }, options)
+end
+
 -- While the circuit is open, one email at a time is a probe: soon a live one that has not failed yet,
 -- seldom any other.
 local function pop_probe(options, circuit)
-  local lanes = circuit.slow_us <= now.account and { 'live', 'bulk', 'failing' }
-    or circuit.next_us <= now.account and { 'live' } or {}
-  for _, lane in ipairs(lanes) do
-    local mailbox = pop[lane](options)
-    if mailbox then
-      return mailbox, lane
-    end
+  if circuit.slow_us <= now.account then
+    return pop_first({ 'live', 'bulk', 'failing' }, options)
+  elseif circuit.next_us <= now.account then
+    return pop_first({ 'live' }, options)
   end
 end
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import pickle
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,9 +33,9 @@ from attribute_courier.worker.chartmogul import (
     NoAnswer,
     NotSent,
     _Line,
-    _Way,
 )
 from attribute_courier.worker.verdicts import Kind, judge
+from attribute_courier.worker.way import Way
 
 from ..waiting import wait_until
 
@@ -242,6 +244,17 @@ class TestWhatComesBack:
         answer = answer_of(client_of(stand_in.url).ping())
         assert answer.retry_after_s is not None
         assert 5 < answer.retry_after_s <= 7
+
+    def test_may_say_more_than_once_how_long_to_wait(self) -> None:
+        """CM8"""
+
+        def serve(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            headers = b"Retry-After: 1.5\r\nRetry-After: soon\r\nRetry-After: 1\r\n"
+            connection.sendall(b"HTTP/1.1 429 No\r\n" + headers + b"Content-Length: 0\r\n\r\n")
+
+        with serving(serve) as server:
+            assert answer_of(client_of(server.url).ping()).retry_after_s == 1.5
 
     @pytest.mark.parametrize("body", ["html", "empty"])
     def test_may_have_any_body(self, stand_in: SandboxProcess, body: str) -> None:
@@ -459,7 +472,7 @@ class TestTheTimeToLeave:
         gate = threading.Event()
         with serving(slow_to_open) as server:
             line = _Line(server.url, Secret("key"), 5)
-            line._way = way = _Way(server.url)
+            line._way = way = Way(server.url)
             connection = way.connection(line)
             connection.set_tunnel("127.0.0.1", server.port)
             way.connection = lambda line: connection  # type: ignore[method-assign]
@@ -533,6 +546,25 @@ class TestConnections:
             with ThreadPoolExecutor(3) as pool:
                 list(pool.map(work, range(3)))
             assert server.connections == 3
+
+    def test_a_process_that_is_forked_has_its_own(self) -> None:
+        program = (
+            "import os, sys\n"
+            "from attribute_courier.config import Secret\n"
+            "from attribute_courier.worker.chartmogul import ChartMogul\n"
+            "client = ChartMogul(sys.argv[1], Secret('key'), timeout_s=5)\n"
+            "client.ping()\n"
+            "child = os.fork()\n"
+            "said = client.ping()\n"
+            "if child == 0:\n"
+            "    os._exit(0 if said.status == 200 else 1)\n"
+            "sys.exit(os.waitpid(child, 0)[1] or said.status != 200)\n"
+        )
+        with serving(well_behaved) as server:
+            argv = [sys.executable, "-W", "ignore", "-c", program, server.url]
+            environ = {**os.environ, "COURIER_REDIS_URL": "redis://127.0.0.1:1/0"}
+            assert subprocess.run(argv, env=environ, timeout=60, check=False).returncode == 0
+            assert (server.connections, len(server.heads)) == (2, 3)
 
     def test_one_can_be_opened_ahead_of_time(self) -> None:
         with serving(well_behaved) as server:
@@ -681,14 +713,32 @@ class TestAProxy:
         [
             ("socks5://eve:secret@127.0.0.1:1080", "a proxy is http:// or https://, not socks5://"),
             ("http://eve:secret@127.0.0.1:nine", "the address of the proxy cannot be read"),
+            ("http://eve:secret@:3128", "the address of the proxy"),
+            ("http://", "the address of the proxy"),
         ],
     )
     def test_that_cannot_be_used(
         self, monkeypatch: pytest.MonkeyPatch, proxy: str, reason: str
     ) -> None:
         monkeypatch.setenv("https_proxy", proxy)
-        found = client_of("https://chartmogul.invalid/v1").ping()
-        assert found == NoAnswer(reason=reason, sent=False, own_side=True)
+        found = no_answer_of(client_of("https://chartmogul.invalid/v1").ping())
+        assert found.reason.startswith(reason)
+        assert (found.sent, found.own_side) == (False, True)
+        assert "secret" not in found.reason
+
+    def test_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It may wait for ChartMogul itself, so nobody knows whose fault it is."""
+
+        def serve(server: Server, connection: socket.socket) -> None:
+            while server.request(connection):
+                pass
+
+        with serving(serve) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+            found = client_of("https://chartmogul.invalid/v1", timeout_s=1).connect()
+        through = f"through the proxy at 127.0.0.1:{proxy.port}"
+        reason = f"no connection to chartmogul.invalid:443 {through}: timed out"
+        assert found == NoAnswer(reason=reason, sent=False)
 
     @pytest.mark.parametrize("of_the_proxy", ["http", "https"])
     def test_that_works(
@@ -708,7 +758,7 @@ class TestAProxy:
             threading.Thread(target=_pump, args=(connection, here), daemon=True).start()
             _pump(here, connection)
 
-        monkeypatch.setattr("attribute_courier.worker.chartmogul.is_loopback", lambda host: False)
+        monkeypatch.setattr("attribute_courier.worker.way.is_loopback", lambda host: False)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with (
             serving(well_behaved, tls) as target,

@@ -174,13 +174,10 @@ def test_malformed_json_comes_with_a_200(stand_in: SandboxProcess, post: Any) ->
     assert custom_of(stand_in) == {"age": 8}
 
 
-def test_a_redirect_names_another_place_on_this_machine(
-    stand_in: SandboxProcess, post: Any
-) -> None:
-    elsewhere = stand_in.url.replace("127.0.0.1", "localhost")
-    stand_in.configure(faults=[Fault(kind="redirect", location=elsewhere)])
+def test_a_redirect_names_another_path(stand_in: SandboxProcess, post: Any) -> None:
+    stand_in.configure(faults=[Fault(kind="redirect")])
     response = post(allow_redirects=False)
-    assert (response.status_code, response.headers["Location"]) == (302, elsewhere)
+    assert (response.status_code, response.headers["Location"]) == (302, "/v1/redirected")
     assert custom_of(stand_in) == {}
 
 
@@ -303,8 +300,7 @@ def test_a_rules_draws_do_not_depend_on_other_rules() -> None:
         ({"kind": "status", "status": 99}, "status"),
         ({"kind": "latency", "seconds": -1}, "seconds"),
         ({"kind": "status", "count": 1.5}, "count"),
-        ({"kind": "redirect", "location": "https://example.com/"}, "location"),
-        ({"kind": "redirect", "location": "//example.com/"}, "location"),
+        ({"kind": "status", "email": 5}, "email"),
         ({"kind": "status", "colour": "red"}, "colour"),
         ({}, "kind"),
         ("status", "kind"),

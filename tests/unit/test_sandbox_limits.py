@@ -12,6 +12,7 @@ import requests
 
 from attribute_courier.sandbox import DEFAULT_API_KEY, SandboxConfig, SandboxProcess
 from attribute_courier.sandbox.limits import AccountLimits
+from attribute_courier.sandbox.requestlog import RequestLog
 from attribute_courier.sandbox.run import Run
 
 from ..waiting import wait_until
@@ -123,7 +124,7 @@ def test_two_requests_at_once_for_one_email_are_an_overlap(stand_in: SandboxProc
         assert stand_in.stats()["overlaps"] == 0
         post(stand_in, "ada@example.com")
     stats = stand_in.stats()
-    assert (stats["overlaps"], stats["overlapping_emails"]) == (1, ["ada@example.com"])
+    assert stats["overlaps"] == 1
     assert [request["overlaps"] for request in stand_in.requests()] == [[], [], [1]]
 
 
@@ -191,12 +192,14 @@ def test_the_log_tells_what_was_received_and_what_became_of_it(
     assert DEFAULT_API_KEY not in str(stand_in.requests())
 
 
-def test_a_bounded_log_keeps_its_totals(stand_in: SandboxProcess, http: requests.Session) -> None:
-    with SandboxProcess(SandboxConfig(log_size=2)) as small:
-        for _ in range(5):
-            http.get(f"{small.url}/ping")
-        assert [request["number"] for request in small.requests()] == [4, 5]
-        assert small.stats()["by_status"] == {"200": 5}
+def test_a_bounded_log_keeps_its_totals() -> None:
+    log = RequestLog(2)
+    for _ in range(5):
+        log.close(
+            log.open(arrived_s=0, wall_time_s=0, method="GET", path="/", account=None), 0, 200
+        )
+    assert [exchange.number for exchange in log.since(0)] == [4, 5]
+    assert log.totals()["by_status"] == {"200": 5}
 
 
 def test_control_requests_count_for_no_limit(
