@@ -39,7 +39,7 @@ chaos: $(DEV) ## Try to break the promises for a minute; ARGS='--seconds 600 --s
 soak: $(DEV) ## Work steadily for an hour, and see that nothing grows; ARGS='--minutes 10' for less
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-bench: $(DEV) ## Compare with plain Celery, in a quarter of an hour; ARGS=--quick in five minutes
+bench: $(DEV) ## Compare with Celery, dramatiq and taskiq, in half an hour; ARGS=--quick in five minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(DEV) ## Check style, format and the import rule

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +20,13 @@ from celery import Celery
 
 from attribute_courier.config import Secret, load_settings
 from attribute_courier.producers import Producer
-from attribute_courier.sandbox import EmbeddedRedis, SandboxError
-from attribute_courier.state.keys import Keys
+from attribute_courier.sandbox import EmbeddedRedis
 
-from .report import tell
+from .measure import ratio
+from .report import Target, tell
+from .stage import email, forget_settings, tidily
 
-ATTRIBUTES = {"channel": "Facebook", "age": 8, "mrr": 19.9}
+ATTRIBUTES: dict[str, Any] = {"channel": "Facebook", "age": 8, "mrr": 19.9}
 CUSTOM = [
     {"type": "String", "key": "channel", "value": "Facebook"},
     {"type": "Integer", "key": "age", "value": 8},
@@ -54,10 +55,6 @@ class Way:
         self.per_second.append(self.rows / sum(call_s))
 
 
-def emails(count: int) -> Iterator[str]:
-    return (f"customer-{number}@load.example" for number in range(count))
-
-
 def each(
     hand_over: Callable[[str], object], before: Callable[[], object] = lambda: None
 ) -> Callable[[int], list[float]]:
@@ -65,10 +62,10 @@ def each(
 
     def run(count: int) -> list[float]:
         took = []
-        for email in emails(count):
+        for address in map(email, range(count)):
             before()
             started = time.perf_counter()
-            hand_over(email)
+            hand_over(address)
             took.append(time.perf_counter() - started)
         return took
 
@@ -80,7 +77,7 @@ def at_once(producer: Producer) -> Callable[[int], list[float]]:
 
     def run(count: int) -> list[float]:
         started = time.perf_counter()
-        bulk = producer.add_many((email, ATTRIBUTES) for email in emails(count))
+        bulk = producer.add_many((address, ATTRIBUTES) for address in map(email, range(count)))
         if bulk.enqueued != count:
             raise click.ClickException(f"add_many() enqueued {bulk.enqueued} of {count} jobs")
         return [time.perf_counter() - started]
@@ -105,6 +102,25 @@ def table(ways: list[Way]) -> list[list[str]]:
             ]
         )
     return lines
+
+
+def targets(ways: list[Way]) -> list[Target]:
+    """The courier's, beside `delay()`."""
+    plain, one, _, many = ways
+    return [
+        Target(
+            what="time of add_attributes(), task.delay() is 1",
+            sense="at most",
+            aim=1.4,
+            found=ratio(median(one.call_s), median(plain.call_s)),
+        ),
+        Target(
+            what="rows a second of add_many(), task.delay() is 1",
+            sense="at least",
+            aim=10,
+            found=ratio(median(many.per_second), median(plain.per_second)),
+        ),
+    ]
 
 
 def results(ways: list[Way]) -> list[dict[str, Any]]:
@@ -158,12 +174,11 @@ def main(rounds: int, rows: int, bound_s: float, path: Path | None) -> None:
     All of it runs on this machine, on a Redis in a temporary directory. Nobody takes the jobs, and
     nothing is asserted.
     """
+    forget_settings()
     with ExitStack() as stack:
+        stack.enter_context(tidily())
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="courier-enqueue-")))
-        try:
-            server = stack.enter_context(EmbeddedRedis(home / "redis"))
-        except SandboxError as error:
-            raise click.ClickException(str(error)) from None
+        server = stack.enter_context(EmbeddedRedis(home / "redis"))
         client = stack.enter_context(redis.Redis.from_url(server.url))
         app = stack.enter_context(Celery("plain", broker=server.url, set_as_current=False))
 
@@ -175,21 +190,24 @@ def main(rounds: int, rows: int, bound_s: float, path: Path | None) -> None:
         settings = replace(load_settings(), redis_url=Secret(server.url), enqueue_timeout_s=20)
         producer = Producer(settings)
         stack.callback(producer.close)
-        inbox_lane = Keys(settings.default_account).inbox_lane("live")
         ways = [
-            Way(name="task.delay()", run=each(lambda email: task.delay(email, CUSTOM)), rows=rows),
+            Way(
+                name="task.delay()",
+                run=each(lambda address: task.delay(address, CUSTOM)),
+                rows=rows,
+            ),
             Way(
                 name="add_attributes()",
                 run=each(
-                    lambda email: producer.add_attributes(email, ATTRIBUTES),
+                    lambda address: producer.add_attributes(address, ATTRIBUTES),
                     # As if a worker had taken all there is: each job wakes it again.
-                    before=lambda: client.delete(inbox_lane),
+                    before=client.flushdb,
                 ),
                 rows=rows,
             ),
             Way(
                 name="add_attributes(), others wait",
-                run=each(lambda email: producer.add_attributes(email, ATTRIBUTES)),
+                run=each(lambda address: producer.add_attributes(address, ATTRIBUTES)),
                 rows=rows,
             ),
             Way(name="add_many()", run=at_once(producer), rows=10 * rows),
@@ -204,7 +222,14 @@ def main(rounds: int, rows: int, bound_s: float, path: Path | None) -> None:
                 way.block()
             done += 1
     note = f"{done} rounds of {rows:,} jobs, {10 * rows:,} for add_many(), in turns"
-    tell(table(ways), notes=[note], path=path, rounds=done, results=results(ways))
+    tell(
+        table(ways),
+        notes=[note],
+        targets=targets(ways),
+        path=path,
+        rounds=done,
+        results=results(ways),
+    )
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def bare(jobs: int, seed: int) -> Answered:
     )
 
 
-def quiet(way: Way, workers: int, seconds: float) -> Quiet:
+def quiet(way: Way, seconds: float) -> Quiet:
     """Let workers be idle, and count what Redis is asked meanwhile."""
     with ExitStack() as stack:
         stage = stack.enter_context(staged(unlimited()))
@@ -139,7 +139,7 @@ def quiet(way: Way, workers: int, seconds: float) -> Quiet:
         found, took_s = use(client).since(before), time.monotonic() - start_s
         return Quiet(
             way=title(way) + (", 3 accounts" if isinstance(way, CourierWay) else ""),
-            workers=workers,
+            workers=way.workers,
             commands_per_second=ratio(found.commands, took_s),
             worker_cpu_ms_per_second=ratio(cpu_s(pids) - spent_s, took_s) * 1e3,
         )
@@ -223,27 +223,31 @@ Examples:
     show_default=True,
     help="How long idle workers are looked at.",
 )
+@click.option(
+    "--rivals/--no-rivals", default=True, show_default=True, help="Run all rivals, not only Celery."
+)
 @click.option("--seed", default=0, show_default=True, help="Of the pauses between jobs.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write everything here.")
-def main(jobs: int, seconds: float, seed: int, path: Path | None) -> None:
+def main(jobs: int, seconds: float, rivals: bool, seed: int, path: Path | None) -> None:
     """Hand over one job at a time to an idle system, and look at idle workers: the courier's, and
     each rival's.
 
     All of it runs on this machine, in a temporary directory. Nothing is asserted.
     """
     found, idle = [], []
+    others = RIVALS if rivals else (CELERY,)
     with tidily():
-        for way in (COURIER, *RIVALS):
+        for way in (COURIER, *others):
             click.echo(f"one job at a time: {title(way)} …", err=True)
             found.append(answered(way, jobs, seed))
         found.append(bare(jobs, seed))
-        for way, workers in [
-            (CourierWay(accounts=3), 1),
-            (CourierWay(accounts=3, workers=4), 4),
-            *((rival, 1) for rival in RIVALS),
-        ]:
-            click.echo(f"idle: {title(way)} …", err=True)
-            idle.append(quiet(way, workers, seconds))
+        for quiet_way in (
+            CourierWay(accounts=3),
+            CourierWay(accounts=3, workers=4),
+            *others,
+        ):
+            click.echo(f"idle: {title(quiet_way)} …", err=True)
+            idle.append(quiet(quiet_way, seconds))
     click.echo(columns(answered_table(found)) + "\n")
     tell(
         quiet_table(idle),

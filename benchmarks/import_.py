@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,12 +18,12 @@ import click
 import redis
 from celery import Celery
 
-from attribute_courier.sandbox import LeashedProcess, SandboxError
+from attribute_courier.sandbox import LeashedProcess
 
 from .measure import ratio
 from .processes import peak_bytes
 from .report import Target, tell
-from .stage import email, forget_settings, staged, strict
+from .stage import email, forget_settings, staged, strict, tidily
 from .ways import CourierWay
 
 AIM_BYTES = 150 * 10**6
@@ -152,28 +151,24 @@ def main(rows: int, plain_rows: int, path: Path | None) -> None:
 
     All of it runs on this machine, in a temporary directory. Nothing is asserted.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is cleared away
-    try:
-        with staged(strict()) as stage:
-            file, part = stage.home / "customers.csv", stage.home / "some.csv"
-            write_table(file, rows)
-            write_table(part, min(rows, ALONE_ROWS))
-            forget_settings()
-            os.environ["COURIER_REDIS_URL"] = stage.server.url
-            click.echo("courier import --dry-run …", err=True)
-            dry = import_with("courier import --dry-run", "--dry-run", path=file, rows=rows)
-            click.echo("courier import, no worker …", err=True)
-            alone = import_with("courier import, no worker", path=part, rows=min(rows, ALONE_ROWS))
-            empty(stage.server.url)
-            click.echo("courier import, one worker …", err=True)
-            with CourierWay(workers=1).running(stage):
-                os.environ["COURIER_ENQUEUE_TIMEOUT"] = "20s"  # on a busy machine, rather wait
-                real = import_with("courier import, one worker", path=file, rows=rows)
-            empty(stage.server.url)
-            click.echo("plain …", err=True)
-            plain = plain_loop(stage.server.url, file, min(plain_rows, rows))
-    except (SandboxError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from None
+    with tidily(), staged(strict()) as stage:
+        file, part = stage.home / "customers.csv", stage.home / "some.csv"
+        write_table(file, rows)
+        write_table(part, min(rows, ALONE_ROWS))
+        forget_settings()
+        os.environ["COURIER_REDIS_URL"] = stage.server.url
+        click.echo("courier import --dry-run …", err=True)
+        dry = import_with("courier import --dry-run", "--dry-run", path=file, rows=rows)
+        click.echo("courier import, no worker …", err=True)
+        alone = import_with("courier import, no worker", path=part, rows=min(rows, ALONE_ROWS))
+        empty(stage.server.url)
+        click.echo("courier import, one worker …", err=True)
+        with CourierWay(workers=1).running(stage):
+            os.environ["COURIER_ENQUEUE_TIMEOUT"] = "20s"  # on a busy machine, rather wait
+            real = import_with("courier import, one worker", path=file, rows=rows)
+        empty(stage.server.url)
+        click.echo("plain …", err=True)
+        plain = plain_loop(stage.server.url, file, min(plain_rows, rows))
     results = [dry, alone, real, plain]
     tell(
         table(results),

@@ -1,40 +1,35 @@
-"""How long a live job waits while a bulk backlog drains.
+"""How long a live job waits for its request while a bulk backlog drains at the account's limit.
 
-`python -m benchmarks.latency` from the checkout; README.md explains the table.
+`python -m benchmarks.live` from the checkout; README.md explains the table.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import click
 
-from attribute_courier.producers import Receipt
-from attribute_courier.sandbox import SandboxError
-
 from .measure import percentile, ratio
 from .report import Target, tell
-from .stage import email, staged, strict
-from .ways import CUSTOM, FITTED_PLAIN_WAY, CourierWay, PlainWay
+from .stage import email, staged, strict, tidily, until
+from .ways import CELERY, CUSTOM, DRAMATIQ, CourierWay, RivalWay, RunningCourier, Way, title
 
-EVERY_S = 0.5
-PLAIN_SECONDS = 20
+EVERY_S = (0.2, 0.6)
+"""Between two live jobs, at random: about six of a hundred requests are live ones."""
+RIVAL_SECONDS = 20
 ACCEPT_BOUND_S = 300
 """For the backlog to be handed over and accepted."""
-LAST_BOUND_S = 30
+LAST_BOUND_S = 60
 """For the last live job to be delivered."""
-PLAIN_BOUND_S = 180
-AIM_P99_S = 2
+SLOT_S = 1 / 39.2
 
-ONE_QUEUE = replace(FITTED_PLAIN_WAY, name="plain, one queue")
-TWO_QUEUES = replace(FITTED_PLAIN_WAY, name="plain, a queue for live", live_queue=True)
+RIVALS = (replace(CELERY, live_worker=True), DRAMATIQ)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,26 +40,11 @@ class Waits:
     backlog: int
     """Emails with a bulk job, each."""
     waited_s: tuple[float, ...]
-    """Of each live job, from before it was handed over until it was delivered."""
+    """Of each live job, from before it was handed over until its request arrived."""
     asked: int
     """Live jobs that were handed over, delivered or not."""
     per_second: float
     """Deliveries a second meanwhile, bulk and live."""
-    computed: bool = False
-
-    def share_s(self, share: float) -> float:
-        """Seconds that so large a share of the live jobs did not exceed."""
-        return percentile(self.waited_s, share)
-
-    def behind(self, backlog: int) -> Waits:
-        """What a live job would wait if it came after so many others, at this pace."""
-        return replace(
-            self,
-            way=f"{self.way}, computed",
-            backlog=backlog,
-            waited_s=(ratio(backlog, self.per_second),),
-            computed=True,
-        )
 
 
 def live(number: int) -> str:
@@ -72,160 +52,148 @@ def live(number: int) -> str:
     return f"live-{number}@load.example"
 
 
-def delivered_s(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Email → when a request for it was first answered 200, by the stand-in's clock."""
+def arrivals(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Email → when the request for it arrived that was answered 200, by the stand-in's clock."""
     found: dict[str, float] = {}
     for each in log:
         if each["method"] == "POST" and each["status"] == 200:
-            ended_s = found.get(each["email"], each["ended_s"])
-            found[each["email"]] = min(ended_s, each["ended_s"])
+            found.setdefault(each["email"], each["arrived_s"])
     return found
 
 
 def pace(delivered: Mapping[str, float], since_s: float, until_s: float) -> float:
-    """Deliveries a second between two moments."""
+    """Requests a second between two moments."""
     count = sum(since_s <= each <= until_s for each in delivered.values())
     return ratio(count, until_s - since_s)
 
 
-def every(seconds: float, call: Callable[[int], object], done: Callable[[], bool]) -> None:
-    """Call again and again, `seconds` apart, until it is done."""
-    number, at_s = 0, time.monotonic()
-    while not done():
-        call(number)
-        number += 1
-        at_s = max(at_s + seconds, time.monotonic() - seconds)
-        time.sleep(max(0.0, at_s - time.monotonic()))
+class Asking:
+    """Hands over live jobs, one after the other, with pauses between."""
 
+    def __init__(self, send_live: Callable[[str, Any], object], seed: int) -> None:
+        self.asked_s: list[float] = []
+        self._send_live = send_live
+        self._draw = Random(seed)
 
-def courier(backlog: int, workers: int, seconds: float, seed: int) -> list[Waits]:
-    """Live jobs while the backlog comes in, and then for so many seconds while it drains."""
-    way = CourierWay(workers=workers)
-    with staged(strict(seed=seed)) as stage, way.running(stage) as running:
-        bulk = ((email(number), CUSTOM) for number in range(backlog))
-        load = threading.Thread(target=running.producer.add_many, args=(bulk,), daemon=True)
-        asked: list[tuple[float, Receipt]] = []
+    def until(self, done: Callable[[], bool]) -> None:
+        """Go on until it is done."""
+        while not done():
+            self.asked_s.append(time.monotonic())
+            self._send_live(live(len(self.asked_s) - 1), CUSTOM)
+            time.sleep(self._draw.uniform(*EVERY_S))
 
-        def ask(number: int) -> None:
-            at_s = time.time()
-            asked.append((at_s, running.producer.add_attributes(live(number), CUSTOM)))
-
-        def accepted() -> bool:
-            with running.producer.reading() as outcomes:
-                return not load.is_alive() and outcomes.waiting() == 0
-
-        start_s = time.monotonic()
-        load.start()
-        every(EVERY_S, ask, lambda: accepted() or time.monotonic() > start_s + ACCEPT_BOUND_S)
-        if not accepted():
-            raise RuntimeError(f"the backlog was not accepted within {ACCEPT_BOUND_S} s")
-        coming_in, drain_s = len(asked), time.monotonic()
-        every(EVERY_S, ask, lambda: time.monotonic() > drain_s + seconds)
-        end_s = time.monotonic()
-        delivered = delivered_s(stage.stand_in.requests())
-
-        def settled(receipt: Receipt) -> datetime | None:
-            outcome = receipt.outcome()
-            return outcome.settled_at if outcome and outcome.status == "delivered" else None
-
-        while (
-            any(settled(receipt) is None for _, receipt in asked)
-            and time.monotonic() < end_s + LAST_BOUND_S
-        ):
-            time.sleep(0.25)
-        waited = [
-            None if (at := settled(receipt)) is None else at.timestamp() - asked_s
-            for asked_s, receipt in asked
-        ]
-
-        def waits(phase: str, part: list[float | None], since_s: float, until_s: float) -> Waits:
-            return Waits(
-                way=f"courier, while it {phase}",
-                backlog=backlog,
-                waited_s=tuple(each for each in part if each is not None),
-                asked=len(part),
-                per_second=pace(delivered, since_s, until_s),
-            )
-
+    def waited_s(self, arrived: Mapping[str, float]) -> list[float | None]:
+        """Of each; None where no request has arrived."""
         return [
-            waits("drains", waited[coming_in:], drain_s, end_s),
-            waits("comes in", waited[:coming_in], start_s, drain_s),
+            arrived[live(number)] - asked_s if live(number) in arrived else None
+            for number, asked_s in enumerate(self.asked_s)
         ]
 
 
-def plain(way: PlainWay, backlog: int, seconds: float, seed: int) -> Waits:
-    """Live tasks for so many seconds, behind a backlog of others."""
+def run(way: Way, backlog: int, seconds: float, seed: int) -> list[Waits]:
+    """Live jobs while a backlog drains, for so long; the courier's while it comes in, too."""
     with staged(strict(seed=seed)) as stage, way.running(stage) as running:
-        for number in range(backlog):
-            running.send(email(number), CUSTOM)
+        asking = Asking(running.send_live, seed)
         start_s = time.monotonic()
-        asked: list[float] = []
+        if isinstance(running, RunningCourier):
+            _bring_in(running, backlog, asking)
+        else:
+            for number in range(backlog):
+                running.send(email(number), CUSTOM)
+        coming_in, drain_s = len(asking.asked_s), time.monotonic()
+        asking.until(lambda: time.monotonic() > drain_s + seconds)
+        end_s = time.monotonic()
 
-        def ask(number: int) -> None:
-            asked.append(time.monotonic())
-            running.send_live(live(number), CUSTOM)
+        def arrived() -> dict[str, float]:
+            return arrivals(stage.stand_in.requests())
 
-        every(EVERY_S, ask, lambda: time.monotonic() > start_s + seconds)
-        while True:
-            delivered = delivered_s(stage.stand_in.requests())
-            waited_s = [
-                delivered[live(number)] - asked_s
-                for number, asked_s in enumerate(asked)
-                if live(number) in delivered
-            ]
-            if len(waited_s) == len(asked) or time.monotonic() > start_s + PLAIN_BOUND_S:
-                break
-            time.sleep(0.5)
-        # Of the last ones, some wait for their retry: they would make the pace too low.
-        most_s = percentile([*delivered.values()], 0.95) if delivered else start_s
+        until(lambda: None not in asking.waited_s(arrived()), LAST_BOUND_S, look_every_s=0.5)
+        requests = arrived()
+    found = asking.waited_s(requests)
+
+    def waits(name: str, part: list[float | None], since_s: float, until_s: float) -> Waits:
         return Waits(
-            way=way.name,
+            way=name,
             backlog=backlog,
-            waited_s=tuple(waited_s),
-            asked=len(asked),
-            per_second=pace(delivered, start_s, most_s),
+            waited_s=tuple(each for each in part if each is not None),
+            asked=len(part),
+            per_second=pace(requests, since_s, until_s),
         )
+
+    draining = waits(f"{_name(way)}, while it drains", found[coming_in:], drain_s, end_s)
+    if not coming_in:
+        return [draining]
+    name = f"{_name(way)}, while it comes in"
+    return [draining, waits(name, found[:coming_in], start_s, drain_s)]
+
+
+def _bring_in(running: RunningCourier, backlog: int, asking: Asking) -> None:
+    """Hand over the backlog with live jobs meanwhile, until a worker has accepted all of it."""
+    bulk = ((email(number), CUSTOM) for number in range(backlog))
+    last: list[str] = []
+
+    def load() -> None:
+        running.producer.add_many(
+            bulk, on_batch=lambda batch: last.__setitem__(slice(None), [str(batch.job_ids[-1])])
+        )
+
+    loading = threading.Thread(target=load, daemon=True)
+    deadline = time.monotonic() + ACCEPT_BOUND_S
+
+    def accepted() -> bool:
+        return not loading.is_alive() and running.accepted(last[0])
+
+    loading.start()
+    asking.until(lambda: accepted() or time.monotonic() > deadline)
+    if not accepted():
+        raise RuntimeError(f"the backlog was not accepted within {ACCEPT_BOUND_S} s")
+
+
+def _name(way: Way) -> str:
+    if isinstance(way, RivalWay) and way.live_worker:
+        return f"{title(way)}, a worker for live"
+    return f"{title(way)}, a queue for live" if way is DRAMATIQ else title(way)
 
 
 def table(results: Sequence[Waits]) -> list[list[str]]:
-    """The results; the first one is what the others are compared with."""
-    ours = results[0]
-    lines = [
-        [
-            "live jobs",
-            "backlog",
-            "delivered",
-            "p50 s",
-            "p99 s",
-            "slowest s",
-            "per s",
-            "p50 vs first",
-        ]
-    ]
+    """Milliseconds that live jobs waited."""
+    head = ["live jobs", "backlog", "delivered", "p50", "slots", "p99", "slowest", "per s"]
+    lines = [head]
     for each in results:
         found = each.waited_s
-        lines.append(
-            [
-                each.way,
-                f"{each.backlog:,}",
-                "" if each.computed else f"{len(found):,} of {each.asked:,}",
-                f"{each.share_s(0.5):,.2f}" if found else "",
-                f"{each.share_s(0.99):,.2f}" if found and not each.computed else "",
-                f"{max(found):,.2f}" if found and not each.computed else "",
-                f"{each.per_second:.1f}",
-                f"{ratio(each.share_s(0.5), ours.share_s(0.5)):,.1f}"
-                if found and ours.waited_s and each is not ours
-                else "",
-            ]
-        )
+        cells = [each.way, f"{each.backlog:,}", f"{len(found):,} of {each.asked:,}"]
+        if found:
+            p50_s, p99_s = percentile(found, 0.5), percentile(found, 0.99)
+            cells += [f"{p50_s * 1e3:,.0f} ms", f"{p50_s / SLOT_S:.1f}"]
+            cells += [f"{p99_s * 1e3:,.0f} ms", f"{max(found) * 1e3:,.0f} ms"]
+        else:
+            cells += [""] * 4
+        lines.append([*cells, f"{each.per_second:.1f}"])
     return lines
+
+
+def targets(results: Sequence[Waits]) -> list[Target]:
+    """The courier's, while its backlog drains."""
+    draining = results[0]
+    found = draining.waited_s or (float("inf"),)
+    undelivered = sum(each.asked - len(each.waited_s) for each in results if "courier" in each.way)
+    return [
+        Target(
+            what=f"add_attributes() to POST behind bulk, {name}",
+            sense="at most",
+            aim=aim,
+            found=percentile(found, share) * 1e3,
+            unit="ms",
+        )
+        for name, share, aim in [("median (2 slots)", 0.5, 51), ("p99", 0.99, 150)]
+    ] + [Target(what="live jobs not delivered", sense="at most", aim=0, found=undelivered)]
 
 
 @click.command(
     epilog="""\b
 Examples:
-  python -m benchmarks.latency
-  python -m benchmarks.latency --backlog 5000 --seconds 15 --no-plain
+  python -m benchmarks.live
+  python -m benchmarks.live --backlog 5000 --seconds 15 --no-rivals
 """
 )
 @click.option(
@@ -243,55 +211,36 @@ Examples:
     help="How long live jobs come while the backlog drains.",
 )
 @click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True)
-@click.option("--plain/--no-plain", "with_plain", default=True, help="Run the plain ways.")
+@click.option("--rivals/--no-rivals", default=True, help="Run the rivals.")
 @click.option(
-    "--plain-backlog",
-    type=click.IntRange(min=1),
-    default=1_500,
-    show_default=True,
-    help="Its tasks; the wait behind more is computed.",
+    "--rival-backlog", type=click.IntRange(min=1), default=2_500, show_default=True, help="Theirs."
 )
-@click.option("--seed", default=0, show_default=True, help="Of the stand-in's latencies.")
+@click.option("--seed", default=0, show_default=True, help="Of pauses and latencies.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write everything here.")
 def main(
     backlog: int,
     seconds: float,
     workers: int,
-    with_plain: bool,
-    plain_backlog: int,
+    rivals: bool,
+    rival_backlog: int,
     seed: int,
     path: Path | None,
 ) -> None:
-    """Hand over a live job every half second while a bulk backlog goes to a strict stand-in for
-    ChartMogul (40 requests in any second, 20 at once, 250 ms): with the courier, and with a plain
-    Celery task.
+    """Hand over live jobs, two or three a second, while a bulk backlog goes to a strict stand-in
+    for ChartMogul (40 requests in any second, 20 at once, 250 ms): with the courier, with Celery
+    and a worker for live jobs alone, and with dramatiq and a queue for them.
 
     All of it runs on this machine, in a temporary directory. Nothing is asserted.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is cleared away
-    try:
+    with tidily():
         click.echo("courier …", err=True)
-        results = courier(backlog, workers, seconds, seed)
-        for way in (ONE_QUEUE, TWO_QUEUES) if with_plain else ():
-            click.echo(f"{way.name} …", err=True)
-            results.append(plain(way, plain_backlog, min(seconds, PLAIN_SECONDS), seed))
-            if way is ONE_QUEUE:
-                results.append(results[-1].behind(backlog))
-    except (SandboxError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from None
-    draining = results[0]
-    undelivered = sum(each.asked - len(each.waited_s) for each in results[:2])
+        results = run(CourierWay(workers=workers), backlog, seconds, seed)
+        for way in RIVALS if rivals else ():
+            click.echo(f"{title(way)} …", err=True)
+            results += run(way, rival_backlog, min(seconds, RIVAL_SECONDS), seed)
     tell(
         table(results),
-        targets=[
-            Target(
-                what="p99 while it drains, seconds",
-                sense="at most",
-                aim=AIM_P99_S,
-                found=draining.share_s(0.99) if draining.waited_s else float("inf"),
-            ),
-            Target(what="live jobs not delivered", sense="at most", aim=0, found=undelivered),
-        ],
+        targets=targets(results),
         path=path,
         results=[asdict(each) for each in results],
     )

@@ -294,14 +294,15 @@ def _official_sender(_: RivalWay, url: str, stack: ExitStack) -> Running:
 
 def _dramatiq_sender(_: RivalWay, url: str, stack: ExitStack) -> Running:
     broker, results = RedisBroker(url=url), RedisBackend(url=url)
-    broker.declare_queue("default")
+    for queue in ("default", "live"):
+        broker.declare_queue(queue)
     stack.callback(broker.client.close)
     stack.callback(results.client.close)
 
-    def send(actor: str) -> Callable[[str, Custom], Any]:
+    def send(actor: str, queue: str) -> Callable[[str, Custom], Any]:
         return lambda email, custom: broker.enqueue(
             dramatiq.Message(
-                queue_name="default",
+                queue_name=queue,
                 actor_name=actor,
                 args=(email, custom),
                 kwargs={},
@@ -310,8 +311,8 @@ def _dramatiq_sender(_: RivalWay, url: str, stack: ExitStack) -> Running:
         )
 
     return Running(
-        send=send("add_attributes"),
-        send_live=send("add_attributes_live"),
+        send=send("add_attributes", "default"),
+        send_live=send("add_attributes_live", "live"),
         wait=lambda message: results.get_result(message, block=True, timeout=WAIT_S * 1000),
         pids=list,
     )

@@ -36,7 +36,7 @@ def add_attributes(email: str, custom: list[dict[str, Any]]) -> dict[str, Any]:
     return post(email, custom)
 
 
-@dramatiq.actor(priority=0)
+@dramatiq.actor(priority=0, queue_name="live")
 def add_attributes_live(email: str, custom: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same, before those that wait."""
+    """The same, from a queue of its own and before those that wait."""
     return post(email, custom)

@@ -14,22 +14,27 @@ ROOT = Path(__file__).parents[2]
 # They are run from the checkout and installed nowhere. At the end of the path, and for this import
 # only: nothing else should find the rooms by their short names.
 sys.path.append(str(ROOT))
-from benchmarks.latency import Waits, delivered_s, pace  # noqa: E402
-
-from benchmarks.__main__ import (  # noqa: E402
-    SUITE,
-    Benchmark,
-    Ran,
-    enqueue_targets,
-    pace_targets,
-    page,
-)
+from benchmarks.__main__ import SCEPTIC, SUITE, Benchmark, Ran, page  # noqa: E402
 from benchmarks.backlog import drained, updates_of  # noqa: E402
 from benchmarks.backlog import table as backlog_table  # noqa: E402
 from benchmarks.cpu import Spent  # noqa: E402
 from benchmarks.cpu import table as cpu_table  # noqa: E402
+from benchmarks.cpu import targets as cpu_targets  # noqa: E402
+from benchmarks.culprits import culprit, good, suffered  # noqa: E402
+from benchmarks.culprits import targets as culprit_targets  # noqa: E402
+from benchmarks.growth import Size, common, growth  # noqa: E402
+from benchmarks.idle import Answered, Quiet  # noqa: E402
+from benchmarks.idle import targets as idle_targets  # noqa: E402
+from benchmarks.live import Asking, Waits, arrivals, live, pace  # noqa: E402
+from benchmarks.live import targets as live_targets  # noqa: E402
 from benchmarks.measure import measure, percentile, ratio  # noqa: E402
+from benchmarks.memory import Held, kept_bytes  # noqa: E402
+from benchmarks.memory import targets as memory_targets  # noqa: E402
+from benchmarks.pace import Result  # noqa: E402
+from benchmarks.pace import targets as pace_targets  # noqa: E402
+from benchmarks.redis_use import Use  # noqa: E402
 from benchmarks.report import Target, columns, machine, number  # noqa: E402
+from benchmarks.ways import CELERY, CourierWay  # noqa: E402
 
 sys.path.pop()
 
@@ -63,8 +68,8 @@ def test_the_pace_is_read_from_the_log_after_the_warm_up() -> None:
     ]
     found = measure(log, stats, emails=12, warm_up_s=10)
     assert (found.delivered, found.requests, found.statuses) == (11, 11, {"200": 10, "429": 1})
-    assert found.seconds == 10
-    assert found.per_second == 1
+    assert found.seconds == 9, "from the first answer to the last"
+    assert found.per_second == 1, "nine intervals of a second between ten answers"
     assert found.share_429 == pytest.approx(1 / 11)
     assert found.per_delivery == pytest.approx(1.1)
 
@@ -86,31 +91,123 @@ def test_a_backlog_is_told_from_the_log() -> None:
     assert lines[2][-2:] == lines[3][-2:] == ["", ""]
 
 
-def test_a_delivery_is_the_first_answer_of_200() -> None:
+def test_a_live_job_waits_from_the_call_until_its_request_that_is_answered_200_arrives() -> None:
     log = [
-        post("ada@a.example", 0, 1, status=429),
-        post("ada@a.example", 2, 4),
-        post("ada@a.example", 3, 3.5),
+        post("live-0@load.example", 0, 1, status=429),
+        post("live-0@load.example", 2, 4),
         post("bob@a.example", 0, 9),
     ]
-    delivered = delivered_s(log)
-    assert delivered == {"ada@a.example": 3.5, "bob@a.example": 9}
-    assert pace(delivered, 1, 5) == 0.25
+    arrived = arrivals(log)
+    assert arrived == {"live-0@load.example": 2, "bob@a.example": 0}
+    assert pace(arrived, 1, 5) == 0.25
+
+    asking = Asking(lambda email, custom: None, seed=0)
+    asking.asked_s += [1.5, 3.0]
+    assert asking.waited_s(arrived) == [0.5, None]
+    assert live(1) not in arrived
 
 
-def test_the_wait_behind_a_longer_backlog_follows_from_the_pace() -> None:
-    found = Waits(way="plain", backlog=10, waited_s=(1.0, 3.0), asked=2, per_second=5)
-    behind = found.behind(1_000)
-    assert (behind.waited_s, behind.backlog, behind.computed) == ((200.0,), 1_000, True)
+def test_the_targets_of_live_jobs_are_of_the_courier_while_its_backlog_drains() -> None:
+    def waits(way: str, waited_s: tuple[float, ...], asked: int) -> Waits:
+        return Waits(way=way, backlog=9, waited_s=waited_s, asked=asked, per_second=39)
+
+    draining = waits("courier, while it drains", (0.05, 0.05, 0.2), 3)
+    coming_in = waits("courier, while it comes in", (9.0,), 2)
+    found = live_targets([draining, coming_in, waits("celery", (5.0,), 99)])
+    assert [(each.found, each.met) for each in found] == [(50, True), (200, False), (1, False)]
+    assert live_targets([waits("courier", (), 3)])[0].found == float("inf")
+
+
+def spent(cpu_s: float, **more: Any) -> Spent:
+    """A run of ten deliveries."""
+    figures: dict[str, Any] = {
+        "delivered": 10,
+        "seconds": 1,
+        "worker_cpu_s": cpu_s,
+        "redis_cpu_s": 1,
+        "commands": 300,
+        "reads": 10,
+        "handing_over_redis_cpu_s": 0.2,
+        "handing_over_commands": 60,
+        "worker_bytes": 2**20,
+    }
+    return Spent(**{**figures, **more})
 
 
 def test_the_cost_of_a_delivery_is_a_ratio_of_medians() -> None:
-    def spent(cpu_s: float) -> Spent:
-        return Spent(delivered=10, seconds=1, worker_cpu_s=cpu_s, redis_cpu_s=1, worker_bytes=2**20)
+    runs = {
+        CourierWay().name: [spent(1), spent(2), spent(9)],
+        "celery": [spent(4, redis_cpu_s=0.7, handing_over_redis_cpu_s=0.3)],
+    }
+    ours, celery = cpu_table(runs)[1:]
+    assert (ours[3], ours[4], celery[3], celery[4]) == ("200.00 ms", "0.50", "400.00 ms", "1.00")
+    assert (ours[7], ours[8]) == ("36.0", "1.00"), "commands of handing over count, too"
+    found = {each.aim: each for each in cpu_targets(runs)}
+    assert (found[0.7].found, found[50].found) == (0.5, 36)
+    assert found[1.2].found == pytest.approx(1.2)
 
-    lines = cpu_table([("ours", [spent(1), spent(2), spent(9)]), ("theirs", [spent(4)])])
-    assert [line[3] for line in lines[1:]] == ["200.00 ms", "400.00 ms", "0.50"]
-    assert lines[3][-2:] == ["1.00", "1.00"]
+
+def test_a_look_at_redis_does_not_count_itself() -> None:
+    before = Use(cpu_s=1, commands=10, reads=5)
+    assert Use(cpu_s=3, commands=14, reads=8).since(before) == Use(cpu_s=2, commands=3, reads=2)
+
+
+def test_the_targets_of_an_idle_system_are_medians_beside_celerys() -> None:
+    def jobs(way: str, *to_post_s: float) -> Answered:
+        return Answered(
+            way=way, to_post_s=to_post_s, to_wait_s=(), settled_to_wait_s=(0.01, 0.014, 0.2)
+        )
+
+    idle = [
+        Quiet(way="courier", workers=workers, commands_per_second=4.0 * workers,
+              worker_cpu_ms_per_second=1)
+        for workers in (4, 1)
+    ]  # fmt: skip
+    found = idle_targets(
+        [jobs(CourierWay().name, 0.001, 0.0012, 9), jobs(CELERY.title, 0.0024)], idle
+    )
+    assert [each.found for each in found] == pytest.approx([1.2, 0.5, 14, 4])
+    assert all(each.met for each in found)
+
+
+def test_what_is_kept_for_a_month_follows_from_an_outcomes_bytes() -> None:
+    assert kept_bytes(700, days=30) == 700 * 40 * 86_400 * 30
+    ours = Held(way="courier", attributes=1, handed_over=400, waiting=621, delivered=700)
+    celery = Held(way="celery", attributes=1, handed_over=1_200, delivered=400)
+    found = memory_targets([ours, celery])
+    assert [(each.found, each.met) for each in found] == [(700, True), (621, False)]
+
+
+def test_growth_is_of_the_medians_of_scripts_that_are_called_often() -> None:
+    def size(waiting: int, claim_us: int, ping_us: int) -> Size:
+        took_us = {"claim": [claim_us] * 40 + [10_000], "ping": [ping_us]}
+        return Size(waiting=waiting, loaded_s=1, took_us=took_us)
+
+    sizes = [size(1_000, 100, 1), size(100_000, 150, 9), size(1_000_000, 120, 9)]
+    assert common(sizes) == ["claim"]
+    assert growth(sizes, "claim") == 1.5
+    assert growth([sizes[1], sizes[0]], "claim") == 1, "a script that gets quicker has not grown"
+
+
+def test_culprits_are_counted_after_a_minute_and_good_jobs_until_their_answer() -> None:
+    theirs = [post(culprit(0), at, at + 0.1, status=500) for at in (1, 30, 65, 80)]
+    log = [
+        *theirs,
+        post(good(0), 2, 2.2, status=500),
+        post(good(0), 4, 4.5),
+        post(good(0), 9, 9.5),
+    ]
+
+    def found(end_s: float, asked_s: list[float]) -> Any:
+        return suffered("courier", "500", log, start_s=0, end_s=end_s, asked_s=asked_s)
+
+    whole = found(100, [1.5])
+    assert whole.waited_s == (3.0,)
+    assert (whole.first_minute, whole.later_per_second) == (2, 2 / 40)
+    assert [each.met for each in culprit_targets([whole])] == [True, True]
+    assert found(50, [1.5]).later_per_second is None
+    [missing] = culprit_targets([found(50, [1.5, 6.0])])
+    assert missing.found == float("inf"), "a job that was not delivered waits for ever"
 
 
 @pytest.mark.parametrize(
@@ -137,22 +234,19 @@ def test_a_table_has_its_first_column_at_the_left() -> None:
     assert columns([["way", "n"], ["a", "100"]]) == "way    n\na    100"
 
 
-def test_the_targets_of_pace_and_enqueue_are_read_from_what_they_write() -> None:
-    ours = {"per_second": 38.8, "share_429": 0.001, "most_at_once": 20, "overlaps": 0}
-    plain = {"per_second": 1.0, "share_429": 0.5, "most_at_once": 50, "overlaps": 3}
-    slow = {**ours, "way": "courier, 4 workers", "per_second": 38.0}
-    results = [{**ours, "way": "courier, 1 worker"}, {**plain, "way": "plain, threads"}]
-    assert [each.met for each in pace_targets({"results": results})] == [True] * 4
-    assert not pace_targets({"results": [*results, slow]})[0].met
+def test_the_targets_of_the_pace_are_of_the_courier_at_its_worst() -> None:
+    def result(way: Any, per_second: int, most_at_once: int) -> Result:
+        """Requests at this rate."""
+        log = [post(f"{n}@a.example", n / per_second, (n + 10) / per_second) for n in range(101)]
+        stats = {"max_in_progress": most_at_once, "max_in_any_second": 40, "overlaps": 0}
+        measured = measure(log, stats, emails=101, warm_up_s=0)
+        return Result(way=way, measured=measured, counts={})
 
-    handed_over = [
-        {"median_call_s": 1.0, "median_per_second": 100.0},
-        {"median_call_s": 1.5, "median_per_second": 70.0},
-        {"median_call_s": 0.5, "median_per_second": 200.0},
-        {"median_call_s": 9.0, "median_per_second": 1_000.0},
-    ]
-    found = enqueue_targets({"results": handed_over})
-    assert [(each.found, each.met) for each in found] == [(1.5, False), (10.0, True)]
+    found = pace_targets(
+        [result(CourierWay(), 39, 12), result(CourierWay(workers=2), 38, 21), result(CELERY, 9, 99)]
+    )
+    assert [each.found for each in found] == pytest.approx([95, 0, 21, 0])
+    assert [each.met for each in found] == [False, True, False, True]
 
 
 def test_the_page_has_the_machine_every_target_and_every_table() -> None:
@@ -168,6 +262,8 @@ def test_the_page_has_the_machine_every_target_and_every_table() -> None:
     for each in SUITE:
         assert f"## {each.name}\n" in text
         assert f"```text\nof {each.name}\n```" in text
+    assert text.endswith(SCEPTIC.read_text("utf-8"))
+    assert not [line for line in text.splitlines() if len(line) > 160]
 
 
 @pytest.mark.parametrize("benchmark", SUITE, ids=lambda each: each.name)
