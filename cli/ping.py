@@ -60,15 +60,18 @@ def _redis(settings: Settings) -> list[tuple[str, int, str]]:
 
 def _chartmogul(settings: Settings, account: str) -> tuple[str, int, str]:
     from ..worker.chartmogul import Answer, ChartMogul
-    from ..worker.verdicts import judge
+    from ..worker.masking import masked
+    from ..worker.verdicts import Kind, is_pong, judge
 
     what = f"ChartMogul account {account}"
-    chartmogul = ChartMogul(
-        settings.api_url, settings.api_key(account), timeout_s=settings.timeout_s
-    )
-    answer = chartmogul.ping()
-    if isinstance(answer, Answer) and answer.status == 200:
+    api_key = settings.api_key(account)
+    answer = ChartMogul(settings.api_url, api_key, timeout_s=settings.timeout_s).ping()
+    if is_pong(answer):
         return what, 0, f"the API key is valid at {settings.api_url}"
     verdict = judge(answer)
-    code = EXIT_NOT_DELIVERED if isinstance(answer, Answer) else EXIT_UNREACHABLE
-    return what, code, f"{verdict.message} (HTTP {verdict.http_status or 'none'})"
+    said = masked(verdict.message or "", email="", values=(), api_key=api_key)
+    if not isinstance(answer, Answer):
+        return what, EXIT_UNREACHABLE, said
+    if verdict.strange or verdict.kind in (Kind.ROUTE, Kind.UNMATCHED):
+        said += "; is CHARTMOGUL_API_URL right? It ends in /v1"
+    return what, EXIT_NOT_DELIVERED, f"{said} (HTTP {answer.status})"

@@ -20,14 +20,36 @@ Then, for the worker:
   CHARTMOGUL_API_URL=http://127.0.0.1:8181/v1 CHARTMOGUL_API_KEY={DEFAULT_API_KEY} courier worker
 """,
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8181, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random.")
 @click.option(
-    "--latency", "latency_s", type=click.FloatRange(min=0), default=0.0, help="Median, in seconds."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8181,
+    show_default=True,
+    help="Port to listen on; 0 chooses a free one.",
 )
-@click.option("--rate-limit", type=click.IntRange(min=1), default=40, show_default=True)
-@click.option("--max-parallel", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all that is random.")
+@click.option(
+    "--latency",
+    "latency_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Median time of a request, in seconds.",
+)
+@click.option(
+    "--rate-limit",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Requests in any second; more are answered 429.",
+)
+@click.option(
+    "--max-parallel",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Requests at once; more are answered 503.",
+)
 @click.option(
     "--auto-customers", metavar="PATTERN", help="Emails that have a customer at first use."
 )
@@ -40,10 +62,11 @@ def command(
     max_parallel: int,
     auto_customers: str | None,
 ) -> None:
-    """Run a stand-in for ChartMogul: ping, the attributes endpoint, strict limits, faults.
+    """Run a stand-in for ChartMogul, with its strict limits, until Ctrl-C.
 
-    It knows ada@example.com, two@example.com (two customers) and quiet@example.com (a customer
-    that is never changed). It is a stand-in: only what the reference says is sure.
+    It has a ping, attributes by email and by customer, and the search for customers. It knows
+    ada@example.com, two@example.com (two customers) and quiet@example.com (a customer that is
+    never changed). Where the reference is silent, the real ChartMogul may answer differently.
     """
     with needing("sandbox"):
         from ..sandbox import serve

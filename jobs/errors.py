@@ -6,7 +6,8 @@ CourierError
 ├── IdempotencyConflict
 ├── NotEnqueued
 ├── NotDelivered
-└── NotReachable
+├── NotReachable
+└── OtherLayout
 
 No text here holds an email or a value: errors reach logs and outcomes.
 """
@@ -109,6 +110,10 @@ class NotDelivered(CourierError):  # noqa: N818
 
     def __str__(self) -> str:
         return f"job {self.outcome.job_id}: {self.outcome.summary()}"
+
+
+class OtherLayout(CourierError):  # noqa: N818
+    """Raised when another release wrote an account's keys in Redis, in a form not known here."""
 
 
 class NotReachable(CourierError):  # noqa: N818

@@ -55,7 +55,7 @@ class Intake:
         deadline_s = time.monotonic() + self._settings.enqueue_timeout_s
         try:
             with until(deadline_s):
-                done = self._inbox.put(lane, entries)
+                done = self._inbox.put(lane, entries, wake=self._wakeup.message(self.account))
         except RedisError as error:
             raise NotEnqueued(describe_redis_error(self._settings, error)) from error
         if done.wake:

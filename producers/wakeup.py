@@ -21,6 +21,7 @@ from ..config import Settings
 from ..config.connections import Client, connect_briefly, until
 from ..config.messages import ACCEPT_QUEUE, ACCEPT_SHOWN, ACCEPT_TASK, KEY_PREFIX
 from ..config.redis_errors import describe_redis_error
+from ..state.inbox import WakeMessage
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ class WakeUp:
     def _client(self) -> Client:
         return self._given or connect_briefly(self._settings)
 
+    def message(self, account: str) -> WakeMessage:
+        """The wake-up, for the inbox to send it in the step that takes the jobs."""
+        return WakeMessage(queue=KEY_PREFIX + ACCEPT_QUEUE, message=_message(account))
+
     def send(self, account: str, *, deadline_s: float) -> bool:
         """Tell a worker that an account's inbox is not empty. Never raises an exception.
 
@@ -55,7 +60,8 @@ class WakeUp:
             return False
         try:
             with until(deadline_s):
-                self._client.lpush(KEY_PREFIX + ACCEPT_QUEUE, _message(account))
+                wake = self.message(account)
+                self._client.lpush(wake.queue, wake.message)
         except Exception as error:  # whatever it is, the job was taken, and the caller is told so
             log.warning(
                 "no message sent to the workers, which find the jobs without one: %s",

@@ -42,6 +42,10 @@ def bad_request(message: str, param: str | None = None) -> Refused:
     return Refused(error(400, message, param))
 
 
+def missing(param: str) -> Refused:
+    return bad_request(f"param is missing or the value is empty: {param}", param)
+
+
 def unprocessable(errors: Mapping[str, str]) -> Refused:
     """The shape of semantic errors."""
     return Refused(json_answer(422, {"errors": dict(errors)}))
@@ -52,6 +56,8 @@ NOT_FOUND = json_answer(404, {"error": "Not found"})
 UNAUTHORIZED = error(401, "No valid API key provided")
 RATE_EXCEEDED = error(429, "Your request rate has exceeded our rate limit.")
 TOO_MANY_PARALLEL = error(503, "Service unavailable: too many parallel connections.")
+UNKNOWN_CUSTOMER = error(404, "Customer not found")
+TOO_LARGE = Answer(413, b"<html><h1>413 Request Entity Too Large</h1></html>", "text/html")
 MALFORMED = Answer(200, b'{"entries": [{"id": 25647, "attributes": {"custom": {"chan')
 
 ACCOUNT_FAULTS = {
@@ -63,7 +69,7 @@ ACCOUNT_FAULTS = {
 
 def unknown_email(email: str) -> Answer:
     # The body of the sister endpoint that searches by email: this one's is not known.
-    return error(404, f"Can't find any customers with email: {email}", "email")
+    return error(404, f'Can\'t find any customers with email: "{email}"', "email")
 
 
 def with_retry_after(answer: Answer, config: SandboxConfig) -> Answer:
@@ -79,7 +85,7 @@ def with_retry_after(answer: Answer, config: SandboxConfig) -> Answer:
 def faulty(fault: Fault) -> Answer:
     """The answer that a `status` or `redirect` fault asks for."""
     if fault.kind == "redirect":
-        return Answer(302, b"", "text/html", (("Location", fault.location),))
+        return Answer(302, b"", "text/html", (("Location", "/v1/redirected"),))
     if fault.content is not None:
         return Answer(fault.status, fault.content.encode())
     message = "Injected by the sandbox."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from .answers import bad_request, unprocessable
+from .answers import bad_request, missing, unprocessable
 
 Value = str | int | float | bool
 
@@ -61,13 +61,13 @@ def read_attributes(content: Mapping[str, Any]) -> list[TypedAttribute]:
         raise bad_request("with_associated_emails must be a boolean", "with_associated_emails")
     custom = content.get("custom")
     if not isinstance(custom, list) or not custom:
-        raise bad_request("param is missing or the value is empty: custom", "custom")
+        raise missing("custom")
     for entry in custom:
         if not isinstance(entry, dict):
             raise bad_request("custom must be an array of objects", "custom")
         for name in ("type", "key", "value"):
             if entry.get(name) is None:
-                raise bad_request(f"param is missing or the value is empty: {name}", name)
+                raise missing(name)
     errors: dict[str, str] = {}
     attributes = []
     for entry in custom:
@@ -81,10 +81,10 @@ def read_attributes(content: Mapping[str, Any]) -> list[TypedAttribute]:
 
 
 def _read(entry: Mapping[str, Any]) -> TypedAttribute:
-    key, source = entry["key"], entry.get("source", "API")
+    key, source = entry["key"], entry.get("source")
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise ValueError("key accepts alphanumeric characters and underscores")
-    if not isinstance(source, str):
+    if not isinstance(source, str | None):
         raise ValueError("source must be a string")
     normalise = _TYPES.get(entry["type"]) if isinstance(entry["type"], str) else None
     if normalise is None:
@@ -93,7 +93,7 @@ def _read(entry: Mapping[str, Any]) -> TypedAttribute:
         value = normalise(entry["value"])
     except OverflowError:
         raise ValueError(f"value is out of the range of {entry['type']}") from None
-    return TypedAttribute(key=key, value=value, source=source)
+    return TypedAttribute(key=key, value=value, source="API" if source is None else source)
 
 
 def _string(value: Any) -> str:

@@ -25,7 +25,8 @@ from .run import Account, Run
 class Call:
     """A request that counts as in progress until it is left.
 
-    endpoint: `ping`, `attributes`, or empty for a path that does not exist.
+    endpoint: `ping`, `attributes`, `search`, `customer` (attributes by uuid), or empty for a path
+        that does not exist.
     content: The object in the body; None when the body is not a JSON object.
     """
 
@@ -69,31 +70,73 @@ class Call:
                 self._work()
                 self._leave(answers.MALFORMED.status)
                 send(self.request, answers.MALFORMED)
+            case "hang_up":
+                await self._hang_up(self._work())
             case "slow_body" | "slow_headers" if fault:
                 await self._drip(self._work(), fault)
             case _:
                 self.answer()
 
     def _work(self) -> Answer:
-        if self.endpoint == "ping":
-            return answers.PONG
-        if self.endpoint != "attributes":
-            return answers.NOT_FOUND
         try:
-            if self.content is None:
-                raise answers.bad_request("The request's body is not a JSON object.")
-            email = self.content.get("email")
-            if not isinstance(email, str) or not email:
-                raise answers.bad_request("param is missing or the value is empty: email", "email")
-            attributes = read_attributes(self.content)
+            match self.endpoint:
+                case "ping":
+                    return answers.PONG
+                case "search":
+                    return self._search()
+                case "attributes":
+                    return self._add_by_email()
+                case "customer":
+                    return self._add_to_customer()
         except Refused as refused:
             return refused.answer
+        return answers.NOT_FOUND
+
+    def _search(self) -> Answer:
+        """The customers with an email: what the reference's Ruby and PHP examples begin with."""
+        email = self.request.query_arguments.get("email", [b""])[-1].decode(errors="replace")
+        if not email:
+            raise answers.missing("email")
+        entries = [customer.entry for customer in self.account.customers.find(email)]
+        if not entries:
+            return answers.unknown_email(email)
+        return json_answer(200, {"entries": entries, "has_more": False, "cursor": None})
+
+    def _add_by_email(self) -> Answer:
+        content = self._object()
+        email = content.get("email")
+        if not isinstance(email, str) or not email:
+            raise answers.missing("email")
+        attributes = read_attributes(content)
+        if self._is_too_large(len(attributes)):
+            return answers.TOO_LARGE
         customers = self.account.customers
         found = customers.find(email)
         if not found and self.run.config.unmatched == "404":
             return answers.unknown_email(email)
-        self.exchange.applied = customers.apply(email, attributes)
+        self.exchange.applied = customers.apply(found, attributes)
         return json_answer(200, {"entries": [customer.entry for customer in found]})
+
+    def _add_to_customer(self) -> Answer:
+        """Attributes for one customer, as the same examples go on: the path names the customer."""
+        attributes = read_attributes(self._object())
+        customers = self.account.customers
+        found = customers.get(self.request.path.split("/")[3])
+        if not found:
+            return answers.UNKNOWN_CUSTOMER
+        self.exchange.applied = customers.apply(found, attributes)
+        return json_answer(200, {"custom": found[0].custom})
+
+    def _object(self) -> dict[str, Any]:
+        if self.content is None:
+            raise answers.bad_request("The request's body is not a JSON object.")
+        return self.content
+
+    def _is_too_large(self, attributes: int) -> bool:
+        config = self.run.config
+        return (config.max_attributes is not None and attributes > config.max_attributes) or (
+            config.max_bytes is not None and len(self.request.body) > config.max_bytes
+        )
 
     def _leave(self, status: int | None) -> None:
         # Always in the same step as the last byte: once the client can see the answer and send
@@ -105,9 +148,17 @@ class Call:
         self._leave(None)
         self._detach().close()
 
+    async def _hang_up(self, answer: Answer) -> None:
+        """Answer as if the connection stayed open, and close it."""
+        stream = self._detach()
+        self._leave(answer.status)
+        with contextlib.suppress(StreamClosedError):
+            await stream.write(_head(answer) + answer.body)
+        stream.close()
+
     async def _drip(self, answer: Answer, fault: Fault) -> None:
         """Write the headers or the body byte by byte, then close the connection."""
-        head, body = _head(answer), answer.body
+        head, body = _head(answer, ("Connection", "close")), answer.body
         at_once, dripped, rest = (
             (head, body, b"") if fault.kind == "slow_body" else (b"", head, body)
         )
@@ -149,7 +200,7 @@ def _headers(answer: Answer) -> tuple[tuple[str, str], ...]:
     return (*headers, ("Content-Length", str(len(answer.body))))
 
 
-def _head(answer: Answer) -> bytes:
+def _head(answer: Answer, *more: tuple[str, str]) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} {responses.get(answer.status, 'Unknown')}"]
-    lines += [f"{name}: {value}" for name, value in (*_headers(answer), ("Connection", "close"))]
+    lines += [f"{name}: {value}" for name, value in (*_headers(answer), *more)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin1")

@@ -76,14 +76,18 @@ class CustomerStore:
             self._add(email)
         return self._by_email.get(email, [])
 
-    def apply(self, email: str, attributes: Iterable[TypedAttribute]) -> bool:
-        """Set the attributes on every customer of the email; whether anything was set."""
-        customers = [] if email in self._quiet else self.find(email)
+    def get(self, uuid: str) -> list[Customer]:
+        """The customer with this uuid, if there is one."""
+        return [customer for customer in self.all() if customer.entry["uuid"] == uuid]
+
+    def apply(self, customers: Iterable[Customer], attributes: Iterable[TypedAttribute]) -> bool:
+        """Set the attributes on each of the customers; whether anything was set."""
+        loud = [each for each in customers if each.entry["email"] not in self._quiet]
         for attribute in attributes:
-            for customer in customers:
+            for customer in loud:
                 customer.custom[attribute.key] = attribute.value
                 customer.sources[attribute.key] = attribute.source
-        return bool(customers)
+        return bool(loud)
 
     def all(self) -> list[Customer]:
         return [customer for found in self._by_email.values() for customer in found]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from .checks import check, is_number, is_whole
 from .errors import SandboxConfigError
+from .requestlog import Exchange
 
 Kind = Literal[
     "status",
@@ -19,17 +20,17 @@ Kind = Literal[
     "slow_body",
     "slow_headers",
     "malformed",
+    "hang_up",
     "redirect",
     "revoked",
     "expired",
     "forbidden",
 ]
-Endpoint = Literal["any", "attributes", "ping"]
+Endpoint = Literal["any", "attributes", "ping", "search", "customer"]
 Body = Literal["json", "html", "empty", "huge"]
 
 # Faults of the account are answered at the door, before any limit counts the request.
 ACCOUNT_KINDS = frozenset[str]({"revoked", "expired", "forbidden"})
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +40,19 @@ class Fault:
     kind: `status` answers `status` with `body`; `drop_before` and `drop_after` close the connection
         without an answer, before or after the values were applied; `latency` waits, then answers
         properly; `slow_body` and `slow_headers` apply and then drip the answer byte by byte;
-        `malformed` applies and answers 200 with broken JSON; `redirect` answers 302; `revoked`
-        (401), `expired` (402) and `forbidden` (403) are the account's and count for no limit.
+        `malformed` applies and answers 200 with broken JSON; `hang_up` answers properly and closes
+        the connection without a word; `redirect` answers 302 to another path; `revoked` (401),
+        `expired` (402) and `forbidden` (403) are the account's and count for no limit.
     probability: Chance for each request that the rule meets, drawn from the sandbox's seed.
     count: Strikes at most so many times; None is for ever.
     after: Lets so many of the requests that it meets pass first.
-    email, account, endpoint: Only requests for this email, of this account, to this endpoint.
+    email: Only requests for this email, or for emails of a pattern such as `*@bad.example`.
+    key: Only requests with an attribute of this key, or of a pattern of keys.
+    account, endpoint: Only requests of this account, to this endpoint.
     seconds: How long to wait before acting; for the slow kinds, over how long to drip.
     status, body: For `status`. `html` is a proxy's page, `huge` JSON of `body_bytes` bytes.
     content: For `status`: the body word for word, instead of `body`.
     apply: For `status`: applies the values before answering so (a 504 that did its work).
-    location: For `redirect`: a path here, or a URL on loopback.
     """
 
     kind: Kind
@@ -57,6 +60,7 @@ class Fault:
     count: int | None = None
     after: int = 0
     email: str | None = None
+    key: str | None = None
     account: str | None = None
     endpoint: Endpoint = "any"
     seconds: float = 0.0
@@ -65,7 +69,6 @@ class Fault:
     body_bytes: int = 2_000_000
     content: str | None = None
     apply: bool = False
-    location: str = "/v1/redirected"
 
     def __post_init__(self) -> None:
         rules = {
@@ -74,6 +77,7 @@ class Fault:
             "count": self.count is None or is_whole(self.count),
             "after": is_whole(self.after),
             "email": isinstance(self.email, str | None),
+            "key": isinstance(self.key, str | None),
             "account": isinstance(self.account, str | None),
             "endpoint": self.endpoint in get_args(Endpoint),
             "seconds": is_number(self.seconds),
@@ -82,9 +86,6 @@ class Fault:
             "body_bytes": is_whole(self.body_bytes),
             "content": isinstance(self.content, str | None),
             "apply": isinstance(self.apply, bool),
-            # Nothing here sends anybody off this machine.
-            "location": isinstance(self.location, str)
-            and (urlsplit(self.location).hostname or "localhost") in _LOOPBACK,
         }
         check(self, rules)
 
@@ -97,12 +98,22 @@ class Fault:
             raise SandboxConfigError(f"fault: unknown {', '.join(sorted(unknown))}")
         return cls(**values)
 
-    def meets(self, account: str, email: str | None, endpoint: str) -> bool:
+    def meets(self, exchange: Exchange, endpoint: str) -> bool:
         return (
-            (self.email is None or self.email == email)
-            and (self.account is None or self.account == account)
+            (self.email is None or _fits(exchange.email, self.email))
+            and (self.key is None or any(_fits(key, self.key) for key in _keys(exchange.custom)))
+            and (self.account is None or self.account == exchange.account)
             and self.endpoint in ("any", endpoint)
         )
+
+
+def _fits(text: object, pattern: str) -> bool:
+    return isinstance(text, str) and (text == pattern or fnmatchcase(text, pattern))
+
+
+def _keys(custom: object) -> list[object]:
+    found = custom if isinstance(custom, list) else []
+    return [attribute.get("key") for attribute in found if isinstance(attribute, dict)]
 
 
 class FaultPlan:
@@ -118,11 +129,11 @@ class FaultPlan:
             for place, fault in enumerate(faults)
         ]
 
-    def draw(self, account: str, email: str | None, endpoint: str) -> Fault | None:
+    def draw(self, exchange: Exchange, endpoint: str) -> Fault | None:
         """The first rule that strikes this request, if any."""
         struck: Fault | None = None
         for rule in self._rules:
-            if rule.fault.meets(account, email, endpoint) and rule.draw() and struck is None:
+            if rule.fault.meets(exchange, endpoint) and rule.draw() and struck is None:
                 struck = rule.fault
                 rule.strikes += 1
         return struck

@@ -69,8 +69,7 @@ class SandboxProcess:
             raise SandboxProcessError(f"The stand-in already runs (pid {self._process.pid}).")
         with contextlib.ExitStack() as files:
             log = files.enter_context(self._log.open("ab")) if self._log else None
-            # By standard input, so that no API key shows in the list of processes.
-            argv = (sys.executable, "-m", __package__, "--port", str(self._port), "--config", "-")
+            argv = (sys.executable, "-m", __package__, str(self._port))
             self._process = LeashedProcess(
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
             )
@@ -112,7 +111,7 @@ class SandboxProcess:
 
     def stats(self) -> dict[str, Any]:
         """Totals: `requests`, `by_status`, `by_fault`, `applied`, `in_progress`, `max_in_progress`,
-        `max_in_any_second`, `overlaps`, `overlapping_emails`."""
+        `max_in_any_second`, `overlaps`."""
         return self._control("stats")
 
     def customers(

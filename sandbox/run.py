@@ -29,7 +29,7 @@ class Run:
 
     def __init__(self, config: SandboxConfig) -> None:
         self.accounts: dict[str, Account] = {}
-        self.log = RequestLog(config.log_size)
+        self.log = RequestLog()
         self._adopt(config)
         self._seed()
 

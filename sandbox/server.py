@@ -1,4 +1,4 @@
-"""The ChartMogul stand-in: two endpoints, strict limits, faults on demand, and a log of it all.
+"""The ChartMogul stand-in: a few endpoints, strict limits, faults on demand, and a log of it all.
 
 It is built from the reference and from what was recorded of sister endpoints, and is calibrated on
 nothing else: where the real endpoint is not known, a setting chooses.
@@ -7,6 +7,7 @@ nothing else: where the real endpoint is not known, a setting chooses.
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from collections.abc import Callable, Coroutine
@@ -26,8 +27,10 @@ from .run import Account, Run
 from .settings import SandboxConfig
 
 _ENDPOINTS = {
-    ("GET", "/v1/ping"): "ping",
-    ("POST", "/v1/customers/attributes/custom"): "attributes",
+    "ping": re.compile("GET /v1/ping"),
+    "attributes": re.compile("POST /v1/customers/attributes/custom"),
+    "search": re.compile("GET /v1/customers/search"),
+    "customer": re.compile("POST /v1/customers/[^/]+/attributes/custom"),
 }
 _CONTROL = "/_sandbox/"
 _MAX_BODY_BYTES = 10_000_000
@@ -86,8 +89,8 @@ class StandIn:
         now_s = time.monotonic()
         run = self._run
         account = run.account_of(request.headers.get("Authorization", ""))
-        endpoint = _ENDPOINTS.get((request.method or "", request.path), "")
-        content = _object_in(request.body) if endpoint == "attributes" else None
+        endpoint = _endpoint_of(request)
+        content = _object_in(request.body) if request.method == "POST" else None
         exchange = run.log.open(
             arrived_s=now_s,
             wall_time_s=time.time(),
@@ -111,7 +114,7 @@ class StandIn:
             endpoint=endpoint,
             content=content,
         )
-        fault = run.faults_inside.draw(admitted.name, exchange.email, endpoint)
+        fault = run.faults_inside.draw(exchange, endpoint)
         delay_s = run.latency_s()
         if fault is None and not delay_s:
             call.answer()
@@ -165,7 +168,7 @@ def _admit(
     """Let a request in, in progress from now on, or say why not."""
     if account is None:
         return answers.UNAUTHORIZED
-    if fault := run.faults_at_the_door.draw(account.name, exchange.email, endpoint):
+    if fault := run.faults_at_the_door.draw(exchange, endpoint):
         exchange.fault = fault.kind
         return answers.ACCOUNT_FAULTS[fault.kind]
     match account.limits.ask(exchange.arrived_s, run.config):
@@ -175,6 +178,11 @@ def _admit(
             return with_retry_after(answers.TOO_MANY_PARALLEL, run.config)
         case None:
             return account
+
+
+def _endpoint_of(request: HTTPServerRequest) -> str:
+    asked = f"{request.method} {request.path}"
+    return next((name for name, path in _ENDPOINTS.items() if path.fullmatch(asked)), "")
 
 
 def _object_in(body: bytes) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ class SandboxConfig:
     retry_after, retry_after_s: Whether a 429 or 503 has `Retry-After`, in which form, how long.
     latency_s, latency_sigma: Seconds that a request takes: the median, and the spread of a
         lognormal distribution around it (0: always the median).
+    max_attributes, max_bytes: A request with more is answered 413, as by a proxy.
     unmatched: What an unknown email gets: 404, or 200 with empty entries. It is not known.
     customers: The emails that have a customer; one named twice has two. `ada@example.com` is the
         customer of the reference's example.
@@ -34,7 +35,6 @@ class SandboxConfig:
     auto_customers: A pattern such as `*@load.example`: these emails have a customer at first use.
     faults: Rules for faults; the first that strikes a request decides.
     seed: Of all that is random here.
-    log_size: Requests that the log keeps, newest last.
     """
 
     accounts: Mapping[str, str] = field(
@@ -47,13 +47,14 @@ class SandboxConfig:
     retry_after_s: int = 1
     latency_s: float = 0.0
     latency_sigma: float = 0.0
+    max_attributes: int | None = None
+    max_bytes: int | None = None
     unmatched: Literal["404", "empty"] = "404"
     customers: tuple[str, ...] = (REFERENCE_EMAIL, "two@example.com", "two@example.com")
     quiet_emails: tuple[str, ...] = ("quiet@example.com",)
     auto_customers: str | None = None
     faults: tuple[Fault, ...] = ()
     seed: int = 0
-    log_size: int = 200_000
 
     def __post_init__(self) -> None:
         keys = list(self.accounts.values()) if isinstance(self.accounts, Mapping) else []
@@ -68,13 +69,14 @@ class SandboxConfig:
             "retry_after_s": is_whole(self.retry_after_s),
             "latency_s": is_number(self.latency_s),
             "latency_sigma": is_number(self.latency_sigma),
+            "max_attributes": self.max_attributes is None or is_whole(self.max_attributes),
+            "max_bytes": self.max_bytes is None or is_whole(self.max_bytes),
             "unmatched": self.unmatched in ("404", "empty"),
             "customers": is_tuple_of(str, self.customers),
             "quiet_emails": is_tuple_of(str, self.quiet_emails),
             "auto_customers": isinstance(self.auto_customers, str | None),
             "faults": is_tuple_of(Fault, self.faults),
             "seed": type(self.seed) is int,
-            "log_size": is_whole(self.log_size),
         }
         check(self, rules)
 

@@ -205,7 +205,7 @@ class AccountHealth:
         found = json.loads(self._status(rate_limit=self._rate_limit))
         now_us = int(found["redis_us"])
         now = time_of(now_us)
-        ended = found["ended"] or {}
+        settled = found["settled"] or {}
         live, bulk, failing = (
             _lane(now_us, found["lanes"][name]) for name in ("live", "bulk", "failing")
         )
@@ -225,7 +225,7 @@ class AccountHealth:
             circuit=_circuit(found.get("circuit"), now),
             clock_step=_clock_step(found.get("clock") or {}, now),
             repairs=int((found.get("repairs") or {}).get("count", 0)),
-            last_hour={status: int(ended[status]) for status in STATUSES if status in ended},
+            last_hour={status: int(settled[status]) for status in STATUSES if status in settled},
         )
 
 

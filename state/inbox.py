@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
@@ -42,9 +42,18 @@ class Enqueued:
     """What became of entries."""
 
     wake: bool
-    """Whether a worker is to be woken. Jobs that wait in the lane already have woken one."""
+    """Whether a worker is still to be woken. Jobs that wait in the lane already have woken one."""
     known: dict[int, Known]
     """Position among the entries → the earlier job. All others are in the inbox."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WakeMessage:
+    """A message for workers, in a queue of a broker that is the same Redis."""
+
+    queue: str
+    """The key of the list."""
+    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,22 +91,30 @@ class Inbox:
         self._take = Script(client, keys.prefix, "take")
         self._reject = Script(client, keys.prefix, "reject")
 
-    def put(self, lane: Lane, entries: Sequence[Entry]) -> Enqueued:
-        """Put jobs into the inbox, in one step; they arrive in this order."""
+    def put(
+        self, lane: Lane, entries: Sequence[Entry], *, wake: WakeMessage | None = None
+    ) -> Enqueued:
+        """Put jobs into the inbox, in one step; they arrive in this order.
+
+        Args:
+            wake: sent in the same step if a worker is to be woken, where the broker is this Redis.
+        """
         jobs = []
         for entry in entries:
             job = {"id": entry.job_id, "content": entry.content}
             if entry.idempotency_key is not None:
                 job["idempotency"] = idempotency_hash(entry.idempotency_key)
             jobs.append(job)
-        wake, *known = self._enqueue(
+        arg: dict[str, object] = {} if wake is None else {"wake": asdict(wake)}
+        to_wake, *known = self._enqueue(
             *(entry.wire for entry in entries),
             lane=lane,
             jobs=jobs,
             retention_s=self._kept["retention_s"],
+            **arg,
         )
         return Enqueued(
-            wake=bool(wake),
+            wake=bool(to_wake),
             known={
                 position: Known(job_id=job_id, conflict=bool(conflict))
                 for position, job_id, conflict in zip(*[iter(known)] * 3, strict=True)

@@ -16,6 +16,7 @@ import redis
 from attribute_courier.cli.stage import start_worker
 from attribute_courier.config import load_settings
 from attribute_courier.jobs.outcome import Outcome
+from attribute_courier.jobs.schema import load_wire
 from attribute_courier.producers import Producer, Receipt
 from attribute_courier.sandbox import (
     DEFAULT_API_KEY,
@@ -25,7 +26,9 @@ from attribute_courier.sandbox import (
     SandboxProcess,
 )
 from attribute_courier.state.account import AccountHealth
+from attribute_courier.state.inbox import Inbox
 from attribute_courier.state.keys import Keys
+from attribute_courier.state.mailboxes import Limits, Mailboxes
 from attribute_courier.state.outcomes import Outcomes
 
 from .waiting import wait_until
@@ -102,6 +105,18 @@ class Courier:
     def health(self, account: str | None = None) -> AccountHealth:
         """How an account stands, and what holds it back."""
         return AccountHealth(self.client, Keys(account or self.account), rate_limit=39.2)
+
+    def mailboxes(self, *, lease_s: float = 60) -> Mailboxes:
+        """What a worker would claim from and settle in, without a worker."""
+        limits = Limits(rate_limit=10_000, max_parallel=20, lease_s=lease_s)
+        return Mailboxes(self.client, self.keys, limits=limits, retention_s=1000)
+
+    def accept(self) -> None:
+        """Move all that is in the inbox to the mailboxes, without a worker: nobody is told."""
+        inbox, mailboxes = Inbox(self.client, self.keys, retention_s=1000), self.mailboxes()
+        while taken := inbox.take(limit=200, within_s=60, bulk_share=0.1):
+            jobs = [(each, load_wire(each.job_id, each.wire)) for each in taken]
+            assert {staged.result for staged in mailboxes.stage(jobs)} <= {"staged", "superseded"}
 
     def start_worker(self, **environ: str) -> LeashedProcess:
         """A real worker, ready to work."""

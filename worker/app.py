@@ -19,6 +19,9 @@ from ..config.celery import make_celery
 from ..config.connections import Client, connect_patiently
 from ..config.network import check_for_work
 from ..config.redis_errors import RedisError
+from ..jobs.errors import OtherLayout
+from ..state.keys import Keys
+from ..state.layout import check_layout
 from .account_worker import TICK_S, AccountWorker
 from .notifier import Notifier
 from .ticker import Ticker
@@ -63,6 +66,17 @@ def account_worker_of(account: str) -> AccountWorker:
     return AccountWorker(account, settings, client=_client(), notifier=_notifier)
 
 
+@cache
+def know_layout(account: str) -> None:
+    """Make sure, once, that an account's keys in Redis have the form that this release reads.
+
+    Raises:
+        OtherLayout: they do not.
+        redis.RedisError: Redis fails.
+    """
+    check_layout(_client(), Keys(account))
+
+
 class Checks(bootsteps.Step):
     """Refuses to start, in words, where a worker could not work."""
 
@@ -94,6 +108,13 @@ class Ticking(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         ticker = Ticker(_client(), {name: account_worker_of(name) for name in settings.accounts})
+        try:
+            for account in settings.accounts:
+                know_layout(account)
+        except RedisError as error:
+            trouble.met("ticker", error)  # each task and tick looks again
+        except OtherLayout as error:
+            raise SystemExit(f"Error: {error}") from None
         for run in (lambda: _tick(ticker), lambda: ticker.repair_until(stopping)):
             threading.Thread(target=run, name="ticker", daemon=True).start()
 
@@ -106,6 +127,8 @@ def _tick(ticker: Ticker) -> None:
     while not stopping.wait(wait_s):
         wait_s = TICK_S
         try:
+            for account in settings.accounts:
+                know_layout(account)
             wait_s = ticker.tick()
         except RedisError as error:
             trouble.met("ticker", error)

@@ -8,34 +8,26 @@ import http.client
 import json
 import math
 import os
-import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import urlsplit
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.ssl_ import create_urllib3_context
-from urllib3.util.ssl_match_hostname import CertificateError
 from urllib3.util.ssltransport import SSLTransport
 
 from ..config.secret import Secret
-from ..config.settings import is_loopback
 from .retry_after import retry_after_s
+from .way import Connection, Unreachable, Way
 
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes that are read of an answer: twice what 20 customers with 300 long attributes make."""
+"""Bytes that are read of an answer: over twice what 20 customers with 300 long attributes make."""
 
 CONNECT_WITHIN_S = 5.0
+"""A connection is opened within this time, or the shorter time that a request has."""
 
 WATCH_EVERY_S = 0.05
 """How often it is looked whether a request has used up its time."""
@@ -154,17 +146,9 @@ class ChartMogul:
 
     def _line(self) -> _Line:
         line: _Line | None = getattr(self._threads, "line", None)
-        if line is None:
+        if line is None or line.pid != os.getpid():  # a connection is not shared after a fork
             self._threads.line = line = _Line(self._api_url, self._api_key, self._timeout_s)
         return line
-
-
-class _Unreachable(Exception):  # noqa: N818  (says what is the matter)
-    """There is no connection. `own_side`: because of a proxy, a certificate, the configuration."""
-
-    def __init__(self, reason: str, *, own_side: bool) -> None:
-        super().__init__(reason)
-        self.no_answer = NoAnswer(reason=reason, sent=False, own_side=own_side)
 
 
 class _TooLate(Exception):  # noqa: N818  (not an error)
@@ -175,6 +159,7 @@ class _Line:
     """A thread's connection to ChartMogul, with the times of the request that is on it."""
 
     def __init__(self, api_url: str, api_key: Secret, timeout_s: float) -> None:
+        self.pid = os.getpid()
         self._api_url = api_url
         self._timeout_s = timeout_s
         credentials = base64.b64encode(f"{api_key.reveal()}:".encode()).decode()
@@ -185,8 +170,8 @@ class _Line:
             "Content-Type": "application/json",
             "Authorization": f"Basic {credentials}",
         }
-        self._way: _Way | None = None
-        self._connection: _Connection | None = None
+        self._way: Way | None = None
+        self._connection: Connection | None = None
         self._sock: socket.socket | SSLTransport | None = None
         self._leave_by_s = self._ends_by_s = 0.0
         self._sent_s: float | None = None
@@ -200,8 +185,8 @@ class _Line:
         try:
             with _watch.watching(self):
                 self._open()
-        except _Unreachable as unreachable:
-            return unreachable.no_answer
+        except Unreachable as unreachable:
+            return NoAnswer(reason=unreachable.reason, sent=False, own_side=unreachable.own_side)
         return None
 
     def exchange(
@@ -225,12 +210,17 @@ class _Line:
                 retry_after_s=retry_after_s(response.headers),
                 elapsed_s=self._elapsed_s(),
             )
-        except _Unreachable as unreachable:
-            return unreachable.no_answer
+        except Unreachable as unreachable:
+            return NoAnswer(reason=unreachable.reason, sent=False, own_side=unreachable.own_side)
         except _TooLate:
             self._close()
             return NotSent()
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        except (
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,  # of an answer that is none
+        ) as error:
             self._close()
             sent = self._sent_s is not None
             reason = f"no answer within {self._timeout_s:g} s" if self.over else _reason(error)
@@ -261,12 +251,12 @@ class _Line:
                 # Not SSLSocket's own, which takes TLS off a socket that another thread uses.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
-    def _open(self) -> tuple[_Connection, _Way]:
-        """The connection, opened again if the server has closed it. Raises `_Unreachable`."""
+    def _open(self) -> tuple[Connection, Way]:
+        """The connection, opened again if the server has closed it. Raises `Unreachable`."""
         if self._way and self._connection and self._sock and _is_alive(self._sock):
             return self._connection, self._way
         self._close()
-        self._way = way = self._way or _Way(self._api_url)
+        self._way = way = self._way or Way(self._api_url)
         self._connection = connection = way.connection(self)
         connection.timeout = min(CONNECT_WITHIN_S, self._left_s())
         try:
@@ -277,7 +267,8 @@ class _Line:
             OSError,
             ValueError,  # a host that cannot be written as one
         ) as error:
-            unreachable = way.unreachable(error, connection)
+            # Cut off, a connection looks as if the other side had ended it.
+            unreachable = way.unreachable(TimeoutError() if self.over else error, connection)
             self._close()
             raise unreachable from None
         # Keep the socket: urllib3 clears `connection.sock` on `Connection: close` while the body
@@ -309,140 +300,6 @@ class _Line:
         return 0.0 if self._sent_s is None else time.monotonic() - self._sent_s
 
 
-class _Connection(HTTPConnection):
-    """Sends a request in one write, directly after asking its line whether it may leave."""
-
-    line: _Line
-    _held: list[bytes] | None = None
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        self._held = []
-        try:
-            super().request(*args, **kwargs)
-            whole = b"".join(self._held)
-        finally:
-            self._held = None
-        assert self.sock is not None  # noqa: S101  (opened before)
-        self.line.before_write()
-        self.sock.sendall(whole)
-
-    def send(self, data: Any) -> None:
-        if self._held is None:  # to a proxy, for a tunnel
-            super().send(data)
-        else:
-            self._held.append(data)
-
-
-class _TLSConnection(_Connection, HTTPSConnection):
-    pass
-
-
-class _Way:
-    """How ChartMogul is reached: its address, a proxy, certificates. Raises `_Unreachable`."""
-
-    headers: Mapping[str, str]
-    """What a proxy wants to see of each request."""
-    target: str
-    """What stands before each request's path."""
-
-    def __init__(self, api_url: str) -> None:
-        parts = urlsplit(api_url)
-        try:
-            host, port = parts.hostname or "", parts.port
-        except ValueError:
-            host, port = "", None
-        if parts.scheme not in ("http", "https") or not host:
-            raise _Unreachable("CHARTMOGUL_API_URL is not an address", own_side=True)
-        self._tls = parts.scheme == "https"
-        self._host = host
-        self._port = port or (443 if self._tls else 80)
-        self._context: ssl.SSLContext | None = None
-        environment = requests.Session().merge_environment_settings(api_url, {}, None, None, None)
-        self._ca = environment["verify"]
-        proxies = {} if is_loopback(host) else environment["proxies"]
-        proxy = select_proxy(api_url, proxies)
-        self._proxy = proxy if not proxy or "://" in proxy else f"http://{proxy}"
-        self._proxy_headers = HTTPAdapter().proxy_headers(self._proxy) if self._proxy else {}
-        forwarded = bool(self._proxy) and not self._tls
-        self.headers = self._proxy_headers if forwarded else {}
-        self.target = api_url if forwarded else parts.path
-
-    def connection(self, line: _Line) -> _Connection:
-        """A connection that is not open yet."""
-        options: dict[str, Any] = {}
-        if self._tls:
-            options["ssl_context"] = self._tls_context()
-        if not self._proxy:
-            connection = self._made(self._tls, self._host, self._port, options)
-        else:
-            proxy = self._proxy_manager(self._proxy)
-            assert proxy.proxy is not None  # noqa: S101
-            options |= {"proxy": proxy.proxy, "proxy_config": proxy.proxy_config}
-            if proxy.proxy.scheme == "https":
-                options["ssl_context"] = self._tls_context()
-            tls = self._tls or proxy.proxy.scheme == "https"
-            connection = self._made(tls, proxy.proxy.host or "", proxy.proxy.port, options)
-            if self._tls:
-                connection.set_tunnel(
-                    self._host, self._port, self._proxy_headers, scheme=proxy.proxy.scheme or "http"
-                )
-        connection.line = line
-        return connection
-
-    def unreachable(self, error: Exception, connection: HTTPConnection) -> _Unreachable:
-        """Why the connection could not be opened."""
-        words = _connecting_reason(error)
-        to = f"{self._host}:{self._port}"
-        if self._proxy:
-            proxy = f"the proxy at {connection.host}:{connection.port}"
-            if refused := re.match(r"Tunnel connection failed: ([0-9]+)", str(error)):
-                return _Unreachable(
-                    f"{proxy} refused ({refused[1]}) to connect to {to}",
-                    # With 5xx it says that it did not reach ChartMogul.
-                    own_side=not refused[1].startswith("5"),
-                )
-            if not connection.has_connected_to_proxy:
-                return _Unreachable(f"no connection to {proxy}: {words}", own_side=True)
-            if isinstance(error, http.client.HTTPException):
-                return _Unreachable(f"{proxy} does not answer as a proxy does", own_side=True)
-        if isinstance(error, ssl.SSLCertVerificationError | CertificateError):
-            return _Unreachable(f"the certificate of {to} does not verify: {words}", own_side=True)
-        if isinstance(error, ValueError | urllib3.exceptions.LocationParseError):
-            return _Unreachable("CHARTMOGUL_API_URL is not an address", own_side=True)
-        return _Unreachable(f"no connection to {to}: {words}", own_side=False)
-
-    @staticmethod
-    def _made(tls: bool, host: str, port: int | None, options: dict[str, Any]) -> _Connection:
-        return (_TLSConnection if tls else _Connection)(host, port, **options)
-
-    def _proxy_manager(self, proxy: str) -> urllib3.ProxyManager:
-        parts = urlsplit(proxy)
-        try:
-            context = self._tls_context() if parts.scheme == "https" else None
-            return urllib3.ProxyManager(proxy, proxy_ssl_context=context)
-        except urllib3.exceptions.ProxySchemeUnknown:
-            reason = f"a proxy is http:// or https://, not {parts.scheme}://"
-        except (urllib3.exceptions.HTTPError, ValueError):
-            reason = "the address of the proxy cannot be read"
-        raise _Unreachable(reason, own_side=True)
-
-    def _tls_context(self) -> ssl.SSLContext:
-        if self._context is None:
-            ca = DEFAULT_CA_BUNDLE_PATH if self._ca in (True, None) else str(self._ca)
-            context = create_urllib3_context()
-            try:
-                if os.path.isdir(ca):
-                    context.load_verify_locations(capath=ca)
-                else:
-                    context.load_verify_locations(cafile=ca)
-            except OSError as error:
-                words = "no certificate" if isinstance(error, ssl.SSLError) else error.strerror
-                reason = f"the CA file {ca} (REQUESTS_CA_BUNDLE) cannot be read: {words}"
-                raise _Unreachable(reason, own_side=True) from None
-            self._context = context
-        return self._context
-
-
 def _is_alive(sock: socket.socket | SSLTransport) -> bool:
     """Whether the server has kept an idle connection open."""
     try:
@@ -455,21 +312,6 @@ def _is_alive(sock: socket.socket | SSLTransport) -> bool:
     except (OSError, ValueError):
         return False
     return False
-
-
-def _connecting_reason(error: Exception) -> str:
-    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message
-    if isinstance(cause, CertificateError):
-        return "it is another host's"
-    if isinstance(cause, ssl.SSLError):
-        return f"TLS failed ({cause.reason})"
-    if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError):
-        return "timed out"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror.lower()
-    return "the connection failed"
 
 
 def _reason(error: Exception) -> str:
@@ -499,6 +341,10 @@ class _Watch:
     """
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Watch nothing yet."""
         self._lock = threading.Lock()
         self._lines: set[_Line] = set()
         self._any = threading.Event()
@@ -510,7 +356,7 @@ class _Watch:
         with self._lock:
             self._lines.add(line)
             self._any.set()
-            if not self._thread.is_alive():  # also in a process that was forked
+            if not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
         try:
@@ -531,3 +377,5 @@ class _Watch:
 
 
 _watch = _Watch()
+# A process that is forked inherits neither the thread nor, maybe, a lock that anybody opens.
+os.register_at_fork(after_in_child=_watch.begin)

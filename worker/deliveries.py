@@ -35,12 +35,14 @@ from .chartmogul import Answer, ChartMogul, NoAnswer, NotSent
 from .masking import masked
 from .notifier import Notifier
 from .settlement import Policy, settle
-from .verdicts import Kind, Verdict, judge, judge_route
+from .verdicts import Kind, Verdict, is_pong, judge, judge_route
 
 log = logging.getLogger(__name__)
 
 STINT_S = 10
 """A stint asks for no further delivery after so long, so that other accounts get their turn."""
+PONG_HOLDS_S = 60
+"""So long after a ping was answered, the route counts as right: each ping is a request, too."""
 LEAVE_WITHIN_S = 0.1
 """A request leaves so soon after its claim, or not at all: later, its time belongs to others."""
 
@@ -99,6 +101,8 @@ class Deliveries:
         self._policy = policy
         self._api_key = api_key
         self._probe_delays_s = probe_delays_s
+        self._pong: tuple[Answer | NoAnswer, float] | None = None
+        """The last ping that was answered, and when, by the monotonic clock."""
 
     def run(self, stopping: threading.Event) -> Stint:
         """Deliver until there is nothing to do, the stint's time is over, or the worker stops.
@@ -121,8 +125,7 @@ class Deliveries:
                         return stint
                     step = self._mailboxes.claim(stint.id, reserved=step.reserved)
                 case Claim():
-                    over = time.monotonic() >= ends_s or stopping.is_set()
-                    step = self._deliver(step, stint, go_on=not over)
+                    step = self._deliver(step, stint, ends_s, stopping)
         if not stopping.is_set():
             self._notifier.deliver(self._account)  # another stint goes on
         return stint
@@ -136,7 +139,9 @@ class Deliveries:
         time.sleep(max(0.0, ends_s - time.monotonic()))
         return not stopping.is_set()
 
-    def _deliver(self, claim: Claim, stint: Stint, *, go_on: bool) -> Next | None:
+    def _deliver(
+        self, claim: Claim, stint: Stint, ends_s: float, stopping: threading.Event
+    ) -> Next | None:
         """One request with what waits for one email. Returns the stint's next delivery."""
         if claim.ask:
             self._notifier.deliver(self._account)
@@ -146,6 +151,7 @@ class Deliveries:
             leave_by_s=claim.claimed_s + LEAVE_WITHIN_S,
             ends_by_s=claim.claimed_s + self._policy.timeout_s,
         )
+        go_on = time.monotonic() < ends_s and not stopping.is_set()
         if isinstance(answer, NotSent):
             self._mailboxes.give_back(claim)
             return self._mailboxes.claim(stint.id) if go_on else None
@@ -173,15 +179,21 @@ class Deliveries:
         for outcome in settled.outcomes:
             if outcome.lane == "live":  # Flower does not show bulk jobs
                 self._notifier.report(outcome)
-        if claim.inbox and go_on:
-            self._acceptance.accept()
+        if claim.inbox and go_on and self._acceptance.accept() and isinstance(settled.next, Idle):
+            return self._mailboxes.claim(stint.id)  # what was accepted just now is due
         return settled.next
 
     def _judge(self, answer: Answer | NoAnswer) -> Verdict:
         verdict = judge(answer)
-        if verdict.kind is Kind.ROUTE:
-            return judge_route(verdict, self._chartmogul.ping())
-        return verdict
+        return judge_route(verdict, self._ping()) if verdict.kind is Kind.ROUTE else verdict
+
+    def _ping(self) -> Answer | NoAnswer:
+        if self._pong is not None and time.monotonic() < self._pong[1] + PONG_HOLDS_S:
+            return self._pong[0]
+        answer = self._chartmogul.ping()
+        if is_pong(answer):
+            self._pong = (answer, time.monotonic())
+        return answer
 
     def _masked(self, verdict: Verdict, claim: Claim) -> str:
         """The answer's words in one line, without the email, the values and the key."""

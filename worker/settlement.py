@@ -29,6 +29,8 @@ MANY_JOBS = 256
 """A batch that has grown to this is no limit any more."""
 MAX_ID_CHARACTERS = 300
 """Of a customer's id."""
+MAX_CUSTOMERS = 50
+"""Customers that an outcome names."""
 
 Jitter = Callable[[float, float], float]
 Fields = dict[str, str | int]
@@ -114,7 +116,7 @@ class _Request:
 
     def note(self) -> Fields:
         """What the outcome says of the answer; all fields each time, so that none is left over."""
-        entries = self.verdict.entries
+        entries = self.verdict.entries[:MAX_CUSTOMERS]
         return {
             "http_status": self.verdict.http_status or "",
             "message": self.reason,

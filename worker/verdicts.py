@@ -6,17 +6,23 @@ nothing may be a proxy's. What becomes of each job then is decided in `settlemen
 
 from __future__ import annotations
 
-import html
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import islice
 from typing import Any
 
+from .bodies import (
+    CODES,
+    custom_of,
+    customers,
+    document_of,
+    is_nothing,
+    text_of,
+    with_text,
+    words_of,
+)
 from .chartmogul import MAX_BODY, Answer, NoAnswer
-from .masking import MAX_READ
 
 
 class Kind(StrEnum):
@@ -73,12 +79,7 @@ class Verdict:
 _GAVE_UP_WAITING = {502, 504, 520, 522, 524, 598, 599}
 _SERVER_ERRORS = {408, 425, 500, 502, 503, 504, 520, 522, 524}
 
-_PARTS = ("message", "error", "errors", "error_details", "detail", "details")
-_PARAMS = ("param", "field", "attribute", "key")
 _MARKS = {"code", "message", "param", "error", "errors", "error_details"}
-_CODES = ("code", "status", "status_code", "statusCode")
-_MAX_DEPTH = 20
-_MAX_PHRASES = 100
 
 # Not where it is a part of a path, such as `/v1/customers/attributes/custom`.
 _OF_THE_EMAIL = re.compile(r"(?<![/\w])(e-?mails?|customers?)(?![/\w])", re.IGNORECASE)
@@ -103,7 +104,7 @@ def judge(answer: Answer | NoAnswer) -> Verdict:
     if isinstance(answer, NoAnswer):
         kind = Kind.ACCOUNT if answer.own_side else Kind.SERVER
         return Verdict(kind=kind, message=answer.reason, may_still_act=answer.sent)
-    document = _document(answer.body)
+    document = document_of(answer.body)
     if 200 <= answer.status < 300:
         return replace(_judge_2xx(answer, document), retry_after_s=answer.retry_after_s)
     return _judge_error(answer, answer.status, document)
@@ -124,23 +125,23 @@ def judge_route(verdict: Verdict, ping: Answer | NoAnswer) -> Verdict:
         return replace(found, may_still_act=False)
     if found.kind is Kind.ACCOUNT:
         return found
-    message = f"{verdict.message}; a ping fails too (HTTP {found.http_status}): "
-    return replace(
-        verdict, kind=Kind.ACCOUNT, message=message + "check CHARTMOGUL_API_URL, it ends in /v1"
-    )
+    hint = f"check CHARTMOGUL_API_URL, it ends in /v1: a ping fails too (HTTP {found.http_status})"
+    return replace(verdict, kind=Kind.ACCOUNT, message=f"{hint}; {verdict.message}")
 
 
 def is_pong(answer: Answer | NoAnswer) -> bool:
     """Whether this is ChartMogul's answer to a ping: `{"data": "pong!"}`."""
     if isinstance(answer, NoAnswer) or answer.status != 200:
         return False
-    document = _document(answer.body)
+    document = document_of(answer.body)
     return isinstance(document, dict) and "data" in document
 
 
 def _judge_2xx(answer: Answer, document: object) -> Verdict:
-    entries = tuple(_customers(document))
-    shown = tuple(map(_custom, entries)) or tuple(filter(None, [_custom({"attributes": document})]))
+    entries = tuple(customers(document))
+    shown = tuple(map(custom_of, entries)) or tuple(
+        filter(None, [custom_of({"attributes": document})])
+    )
     taken = Verdict(
         kind=Kind.TAKEN,
         http_status=answer.status,
@@ -154,7 +155,7 @@ def _judge_2xx(answer: Answer, document: object) -> Verdict:
         taken = replace(taken, unproven=unproven)
     if shown:
         return taken
-    words = _words(document)
+    words = words_of(document)
     if isinstance(document, dict) and (code := _error_code(document, words or "")):
         return _judge_error(answer, code, document)
     if larger:
@@ -163,11 +164,11 @@ def _judge_2xx(answer: Answer, document: object) -> Verdict:
         return replace(
             taken, unproven=f"ChartMogul accepted the request (HTTP {answer.status}), without proof"
         )
-    if document is None and not _is_null(answer.body):
+    if document is None and not is_nothing(answer.body):
         return Verdict(
             kind=Kind.SERVER,
             http_status=answer.status,
-            message=_with_text(f"HTTP {answer.status} with something else than JSON", answer.body),
+            message=with_text(f"HTTP {answer.status} with something else than JSON", answer.body),
             may_still_act=True,  # it may be an answer that broke off
         )
     return replace(taken, kind=Kind.UNMATCHED, message=words or "no customer has this email")
@@ -175,15 +176,15 @@ def _judge_2xx(answer: Answer, document: object) -> Verdict:
 
 def _judge_error(answer: Answer, status: int, document: object) -> Verdict:
     """What an error means: `status` is the answer's, or that of an error within a 200."""
-    words = _words(document)
+    words = words_of(document)
     marked = isinstance(document, dict) and not _MARKS.isdisjoint(document)
     ours = words is not None or marked
-    kind = _kind(status, ours, words or _text(answer.body))
+    kind = _kind(status, ours, words or text_of(answer.body))
     message = words
     if message is None:
         known = ours or kind is not Kind.SERVER or status in _SERVER_ERRORS
         message = f"HTTP {status}" if known else f"HTTP {status}, but not from ChartMogul"
-        message = message if ours else _with_text(message, answer.body)
+        message = message if ours else with_text(message, answer.body)
     if status == 407:
         message = "the proxy refused (407)"
     return Verdict(
@@ -222,7 +223,7 @@ def _error_code(document: Mapping[str, Any], words: str) -> int | None:
     """The status that an error within a 2xx stands for; None if the document is none."""
     nested = document.get("error")
     for part in (document, nested if isinstance(nested, dict) else {}):
-        for name in _CODES:
+        for name in CODES:
             code = str(part.get(name))
             if re.fullmatch("[45][0-9][0-9]", code, re.ASCII):
                 return int(code)
@@ -230,116 +231,3 @@ def _error_code(document: Mapping[str, Any], words: str) -> int | None:
     if words and any(document.get(name) for name in ("error", "errors", "error_details")):
         return said or 422
     return said if document.get("message") else None
-
-
-def _customers(document: object) -> list[Any]:
-    """The customers of an answer, in its documented form, bare in a list, or one by itself."""
-    match document:
-        case {"entries": [*entries]}:
-            return entries
-        case {"entries": {"attributes": _} as entry}:
-            return [entry]
-        case {"attributes": {}}:
-            return [document]
-        case [*entries] if any(isinstance(e, dict) and "attributes" in e for e in entries):
-            return entries
-    return []
-
-
-def _custom(entry: object) -> Mapping[str, Any]:
-    """A customer's custom attributes: an object, or a list as the vendor's PHP client tests it."""
-    match entry:
-        case {"attributes": {"custom": dict() as custom}}:
-            return custom
-        case {"attributes": {"custom": [*custom]}}:
-            return {
-                each["key"]: each["value"]
-                for each in custom
-                if isinstance(each, dict) and isinstance(each.get("key"), str) and "value" in each
-            }
-    return {}
-
-
-def _document(body: bytes) -> object:
-    """The body's JSON; of a body larger than we read, what came whole. None for anything else."""
-    try:
-        document: object = json.loads(body)
-    except (ValueError, RecursionError):
-        return _begun(body.decode(errors="ignore")) if len(body) >= MAX_BODY else None
-    return document
-
-
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[][{},]', re.DOTALL)
-
-
-def _begun(text: str) -> object:
-    """The JSON of a text that breaks off, up to the last value that is whole."""
-    open_: list[str] = []
-    end, closing = 0, ""
-    for token in _TOKEN.finditer(text):
-        match token[0]:
-            case "{":
-                open_.append("}")
-            case "[":
-                open_.append("]")
-            case "," | "}" | "]" as char:
-                if char != "," and open_:
-                    open_.pop()
-                end, closing = token.start() + (char != ","), "".join(reversed(open_))
-        if len(open_) > _MAX_DEPTH:
-            return None
-    try:
-        document: object = json.loads(text[:end] + closing)
-    except (ValueError, RecursionError):
-        return None
-    return document
-
-
-def _is_null(body: bytes) -> bool:
-    return body.strip() in (b"", b"null")
-
-
-def _words(document: object) -> str | None:
-    """The words of an error in any of its shapes; None where it has none."""
-    phrases = dict.fromkeys(islice(_phrases(document, "", 0), _MAX_PHRASES))
-    return _cut("; ".join(phrases)) or None
-
-
-def _phrases(part: object, about: str, depth: int) -> Iterator[str]:
-    """Each text within a part of an error, with the name of what it is about before it."""
-    if depth > _MAX_DEPTH:
-        return
-    match part:
-        case str() if part.strip():
-            text = part.strip()
-            yield text if not about or about in text else f"{about}: {text}"
-        case list():
-            for each in part:
-                yield from _phrases(each, about, depth + 1)
-        case dict():
-            named = [part[name] for name in _PARAMS if isinstance(part.get(name), str)]
-            about = named[0] if named and named[0] else about
-            for name in _PARTS:
-                yield from _phrases(part.get(name), about, depth + 1)
-            if any(part.get(name) for name in ("message", "error", "errors")):
-                return
-            for name, value in part.items():
-                if name not in (*_PARTS, *_PARAMS, *_CODES):
-                    yield from _phrases(value, f"{about}.{name}" if about else name, depth + 1)
-
-
-def _with_text(message: str, body: bytes) -> str:
-    text = _text(body)
-    return _cut(f"{message}: {text}") if text else message
-
-
-def _text(body: bytes) -> str:
-    """The words of a page or text that is no JSON."""
-    text = body[: 4 * MAX_READ].decode(errors="replace")
-    text = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|\Z)|<!--.*?(-->|\Z)|<[^<>]*>", " ", text)
-    return _cut(" ".join(html.unescape(text).split()))
-
-
-def _cut(text: str) -> str:
-    # Half of a surrogate pair is JSON, but no text: Redis and terminals do not take it.
-    return text[: MAX_READ + 1].encode(errors="replace").decode()

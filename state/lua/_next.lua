@@ -67,14 +67,7 @@ local function is_turn(share, offset)
   return math.floor((claims + 1) * share + offset) > math.floor(claims * share + offset)
 end
 
--- Live before bulk, and both before emails on which the server failed last; but these two have a share.
-local function pop_due(options)
-  local lanes = { 'live', 'bulk', 'failing' }
-  if is_turn(options.bulk_share, 0) then
-    lanes = { 'bulk', 'live', 'failing' }
-  elseif is_turn(FAILING_SHARE, 0.5) then
-    lanes = { 'failing', 'live', 'bulk' }
-  end
+local function pop_first(lanes, options)
   for _, lane in ipairs(lanes) do
     local mailbox = pop[lane](options)
     if mailbox then
@@ -83,16 +76,23 @@ local function pop_due(options)
   end
 end
 
+-- Live before bulk, and both before emails on which the server failed last; but these two have a share.
+local function pop_due(options)
+  if is_turn(options.bulk_share, 0) then
+    return pop_first({ 'bulk', 'live', 'failing' }, options)
+  elseif is_turn(FAILING_SHARE, 0.5) then
+    return pop_first({ 'failing', 'live', 'bulk' }, options)
+  end
+  return pop_first({ 'live', 'bulk', 'failing' }, options)
+end
+
 -- While the circuit is open, one email at a time is a probe: soon a live one that has not failed yet,
 -- seldom any other.
 local function pop_probe(options, circuit)
-  local lanes = circuit.slow_us <= now.account and { 'live', 'bulk', 'failing' }
-    or circuit.next_us <= now.account and { 'live' } or {}
-  for _, lane in ipairs(lanes) do
-    local mailbox = pop[lane](options)
-    if mailbox then
-      return mailbox, lane
-    end
+  if circuit.slow_us <= now.account then
+    return pop_first({ 'live', 'bulk', 'failing' }, options)
+  elseif circuit.next_us <= now.account then
+    return pop_first({ 'live' }, options)
   end
 end
 
@@ -232,8 +232,13 @@ local function claim_next(options, token, circuit)
 end
 
 -- Reserves the time `at`, which has not come yet, unless enough others wait.
-local function wait_for(options, at, circuit)
-  if not anything_due() or circuit and math.min(circuit.next_us, circuit.slow_us) > at then
+local function wait_for(options, at, circuit, looked)
+  local due = anything_due()
+  if not due and not looked then
+    refill()
+    due = anything_due()
+  end
+  if not due or circuit and math.min(circuit.next_us, circuit.slow_us) > at then
     return idle(nil, circuit and 'circuit open' or 'nothing due')
   elseif at - now.account > AHEAD_US then
     return idle(nil, 'the next time is far')
@@ -286,11 +291,15 @@ local function reserve_or_claim(options)
   else
     at = send_time(options.rate_limit)
     if at - now.account > NOW_US then
-      return wait_for(options, at, circuit)
+      return wait_for(options, at, circuit, looks)
     end
   end
   local own = token or options.stint .. '.' .. text(at)
   local claim = claim_next(options, own, circuit)
+  if not claim and not looks then
+    refill()
+    claim = claim_next(options, own, circuit)
+  end
   if not claim then
     return idle(token, circuit and 'circuit open' or 'nothing due')
   end

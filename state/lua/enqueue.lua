@@ -1,9 +1,10 @@
 -- enqueue: jobs come into the inbox, each unless its idempotency key or its own id is known.
 -- include: common inbox
 -- arg: lane, retention_s (idempotency keys are remembered for so long),
---   jobs: [{ id, idempotency (the key's hash, or absent), content (a digest of what is asked) }]
+--   jobs: [{ id, idempotency (the key's hash, or absent), content (a digest of what is asked) }],
+--   wake: { queue, message } for the broker, where that is this same Redis
 -- ARGV[2], …: the jobs' documents
--- Answers 1 if a worker is to be woken, else 0: jobs that wait in this lane have woken one. Then three
+-- Answers 1 if the caller is to wake a worker, else 0: it is done, or jobs that wait in this lane did it. Then three
 -- entries for each job that was known: its position, from 0; the id of the job that answers for it; and
 -- 1 if the idempotency key was used for other content before, else 0.
 -- Safe to run twice: the second time nothing changes, and each job is known by its own id.
@@ -42,4 +43,10 @@ end
 if new then
   redis.call('SET', key('arrivals'), text(arrival))
 end
-return { new and not woken and 1 or 0, unpack(known) }
+local wake = new and not woken
+if wake and arg.wake then
+  -- Whatever is wrong with the queue, the jobs are taken.
+  local pushed = redis.pcall('LPUSH', arg.wake.queue, arg.wake.message)
+  wake = type(pushed) == 'table' and pushed.err
+end
+return { wake and 1 or 0, unpack(known) }

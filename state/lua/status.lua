@@ -2,7 +2,7 @@
 -- include: common clock pace
 -- arg: rate_limit
 -- Answers JSON: redis_us; inbox and inbox_since; lanes: { due, since }; later; in_flight; rate; hold_us;
--- pause and circuit (as fields, or absent), each with `next_us` until its next probe; clock; ended: the
+-- pause and circuit (as fields, or absent), each with `next_us` until its next probe; clock; settled: the
 -- last hour's counts by status.
 read_clock()
 local function as_table(name)
@@ -23,10 +23,10 @@ for _, name in ipairs({ 'inbox:live', 'inbox:bulk' }) do
     since = first
   end
 end
-local ended, minute = {}, math.floor(now.redis / 60000000)
+local settled, minute = {}, math.floor(now.redis / 60000000)
 for m = minute - 59, minute do
   for status, count in pairs(as_table('counters:' .. text(m)) or {}) do
-    ended[status] = (ended[status] or 0) + count
+    settled[status] = (settled[status] or 0) + count
   end
 end
 local pause, circuit = as_table('pause'), as_table('circuit')
@@ -47,5 +47,5 @@ return cjson.encode({
   hold_us = text(math.max(0, (pace.hold or 0) - now.account)),
   pause = pause, circuit = circuit and circuit.opened and circuit or nil,
   clock = as_table('clock'), repairs = as_table('repairs'),
-  ended = ended,
+  settled = settled,
 })

@@ -199,7 +199,7 @@ def test_garbage_in_the_inbox_is_recorded_and_does_not_come_back(courier: Courie
     before = courier.producer.add_attributes(ADA, {"n": 1})
     entries = {new_job_id().encode(): each for each in BAD_DOCUMENTS}
     entries |= dict.fromkeys(BAD_IDS, document())
-    inbox, live = courier.keys.inbox, courier.keys.inbox_lane("live")
+    inbox, live = courier.keys.inbox, courier.keys.of("inbox:live")
     with redis.Redis.from_url(courier.server.url) as raw:
         for n, (job_id, text) in enumerate(entries.items()):
             raw.hset(inbox, job_id, text)
@@ -236,7 +236,7 @@ def test_garbage_in_the_inbox_is_recorded_and_does_not_come_back(courier: Courie
 def test_a_job_in_a_later_wire_format_is_left_for_a_newer_worker(courier: Courier) -> None:
     job_id = new_job_id()
     courier.client.hset(courier.keys.inbox, job_id, document(v=2))
-    courier.client.zadd(courier.keys.inbox_lane("live"), {job_id: 1})
+    courier.client.zadd(courier.keys.of("inbox:live"), {job_id: 1})
     courier.start_worker()
     wait_until(lambda: f"job {job_id}: in a newer wire format" in courier.log())
     assert courier.wait(courier.producer.add_attributes(ADA, {"n": 1}))[0].status == "delivered"

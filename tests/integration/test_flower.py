@@ -120,7 +120,7 @@ def test_flower_shows_every_job_and_nothing_private(
     invalid, garbage = new_job_id(), new_job_id()
     document = f'{{"v": 1, "email": "grace@example.com", "attributes": "{VALUE}"}}'
     courier.client.hset(courier.keys.inbox, mapping={invalid: document, garbage: VALUE})
-    courier.client.zadd(courier.keys.inbox_lane("live"), {invalid: 1, garbage: 1})
+    courier.client.zadd(courier.keys.of("inbox:live"), {invalid: 1, garbage: 1})
 
     expected = {
         early.job_id: ("FAILURE", "e***@example.com · 1 attribute", "unmatched · "),

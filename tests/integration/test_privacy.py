@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from attribute_courier.config.celery import KEY_PREFIX
+from attribute_courier.jobs.emails import mailbox_id_of
 from attribute_courier.jobs.ids import new_job_id
-from attribute_courier.jobs.job import mailbox_id_of
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, LeashedProcess
 
 from ..conftest import Courier
@@ -111,13 +111,13 @@ def test_no_outcome_shows_what_is_private(
         invalid = new_job_id()
         document = {"v": 1, "email": f"in.valid{DOMAIN}", "attributes": [{"value": VALUE}]}
         courier.client.hset(courier.keys.inbox, invalid, json.dumps(document))
-        courier.client.zadd(courier.keys.inbox_lane("live"), {invalid: 1})
+        courier.client.zadd(courier.keys.of("inbox:live"), {invalid: 1})
         broken = break_a_mailbox(courier)
 
         outcomes = courier.wait(*receipts.values(), timeout_s=60)
         statuses = [outcome.status for outcome in outcomes]
         assert dict(zip(EXPECTED, statuses, strict=True)) == EXPECTED
-        wait_until(lambda: courier.outcomes.get(invalid).ended)  # type: ignore[union-attr]
+        wait_until(lambda: courier.outcomes.get(invalid).settled)  # type: ignore[union-attr]
         wait_until(lambda: "raised unexpected" in courier.log(), what="the unexpected error")
         assert courier.outcomes.get(broken) is not None
 

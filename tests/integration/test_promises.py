@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from attribute_courier.config.celery import DELIVER_TASK, KEY_PREFIX
+from attribute_courier.jobs.errors import IdempotencyConflict
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import Fault
-from attribute_courier.state.mailboxes import Mailboxes
+from attribute_courier.state.inbox import Inbox
+from attribute_courier.state.mailboxes import Claim
 
 from ..conftest import Courier
 from ..waiting import wait_until
@@ -56,12 +58,25 @@ class TestNothingIsLost:
 
     def test_a_deliver_message_that_the_broker_lost(self, courier: Courier) -> None:
         receipt = courier.producer.add_attributes(ADA, {"plan": "pro"})
-        mailboxes = Mailboxes(
-            courier.client, courier.keys, lease_s=2, retention_s=1000, rate_limit=10_000
+        courier.client.delete(KEY_PREFIX + "accept")
+        courier.accept()
+        assert courier.client.hlen(courier.keys.inbox) == 0, "due, and nobody told"
+        courier.start_worker()
+        assert courier.wait(receipt)[0].status == "delivered"
+
+    def test_a_worker_that_died_between_its_claim_and_its_request(self, courier: Courier) -> None:
+        receipt = courier.producer.add_attributes(ADA, {"plan": "pro"})
+        courier.accept()
+        assert isinstance(courier.mailboxes(lease_s=2).claim("dead"), Claim)
+        courier.start_worker()
+        assert courier.wait(receipt)[0].status == "delivered"
+        assert len(courier.posts()) == 1
+
+    def test_a_worker_that_died_between_taking_a_job_and_staging_it(self, courier: Courier) -> None:
+        receipt = courier.producer.add_attributes(ADA, {"plan": "pro"})
+        Inbox(courier.client, courier.keys, retention_s=1000).take(
+            limit=1, within_s=2, bulk_share=0.1
         )
-        self._accept(courier, mailboxes, receipt.job_id)
-        leases, _ = mailboxes.release(max_parallel=20)
-        assert len(leases) == 1, "leased, and nobody told"
         courier.start_worker()
         assert courier.wait(receipt)[0].status == "delivered"
 
@@ -91,14 +106,6 @@ class TestNothingIsLost:
         assert {outcome.status for outcome in outcomes} == {"delivered"}
         assert courier.stand_in.stats()["overlaps"] == 0
 
-    @staticmethod
-    def _accept(courier: Courier, mailboxes: Mailboxes, job_id: str) -> None:
-        from attribute_courier.jobs.schema import load_wire
-
-        ((taken, document),) = mailboxes.take(limit=1, within_s=60)
-        assert taken == job_id
-        assert mailboxes.stage([load_wire(job_id, document)]) == [("staged", "")]
-
 
 class TestTheNewestWins:
     """Promise 2."""
@@ -114,6 +121,37 @@ class TestTheNewestWins:
         assert courier.wait(older)[0].status == "superseded"
         assert courier.custom(ADA)["plan"] == "pro"
         assert len(courier.posts()) == 1
+
+    def test_jobs_that_say_no_time_count_in_the_order_of_their_arrival(
+        self, courier: Courier
+    ) -> None:
+        """Also between two producers: each is told that its job is taken before the next comes."""
+        other = Producer(courier.producer.settings)
+        producers = [courier.producer, other]
+        for n in range(40):
+            producers[n % 2].add_attributes(f"{n % 4}@load.example", {"n": n, f"k{n % 3}": n})
+        other.close()
+        last = courier.producer.add_attributes(ADA, {"plan": "pro"})
+        courier.start_worker()
+        courier.wait(last)
+        for email in range(4):
+            mine = [n for n in range(40) if n % 4 == email]
+            expected = {f"k{k}": max(n for n in mine if n % 3 == k) for k in range(3)}
+            custom = wait_until(lambda e=email: courier.custom(f"{e}@load.example"))  # type: ignore[misc]
+            assert custom == {"n": max(mine), **expected}
+
+    def test_a_job_that_says_no_time_is_newer_than_one_ahead_of_the_clock(
+        self, courier: Courier
+    ) -> None:
+        """A producer whose clock runs ahead may not keep the email from every later job."""
+        ahead = datetime.now(UTC) + timedelta(minutes=4)
+        first = courier.producer.add_attributes(ADA, {"plan": "free"}, occurred_at=ahead)
+        second = courier.producer.add_attributes(ADA, {"plan": "pro"})
+        courier.start_worker()
+        assert [each.status for each in courier.wait(first, second)] == ["superseded", "delivered"]
+        third = courier.producer.add_attributes(ADA, {"plan": "max"})
+        assert courier.wait(third)[0].status == "delivered"
+        assert courier.custom(ADA) == {"plan": "max"}
 
     def test_a_retry_sends_what_is_true_then(self, courier: Courier) -> None:
         courier.stand_in.configure(faults=[Fault(kind="status", status=500, count=1)])
@@ -176,22 +214,19 @@ class TestOneAtATime:
             assert courier.custom(f"{email}@load.example")["n"] == expected
 
     def test_a_message_that_comes_twice_does_no_harm(self, courier: Courier) -> None:
-        """Every message is in the broker twice, as after a redelivery."""
-        courier.stand_in.configure(latency_s=1)
+        """Every message is in the broker many times, as after redeliveries."""
+        courier.stand_in.configure(latency_s=0.5)
         receipts = [
-            courier.producer.add_attributes(f"{n}@load.example", {"n": n}) for n in range(20)
+            courier.producer.add_attributes(f"{n}@load.example", {"n": n}) for n in range(10)
+        ]
+        courier.accept()
+        receipts += [
+            courier.producer.add_attributes(f"{n}@load.example", {"n": n}) for n in range(10, 20)
         ]
         accept = KEY_PREFIX + "accept"
-        courier.client.lpush(accept, *courier.client.lrange(accept, 0, -1))
-        mailboxes = Mailboxes(
-            courier.client, courier.keys, lease_s=9, retention_s=1000, rate_limit=10_000
-        )
-        for receipt in receipts[:10]:
-            TestNothingIsLost._accept(courier, mailboxes, receipt.job_id)
-        for lease in mailboxes.release(max_parallel=20)[0]:
-            for _ in range(2):
-                arguments = [courier.account, lease.mailbox_id, lease.token]
-                courier.producer.celery.send_task(DELIVER_TASK, arguments)
+        courier.client.lpush(accept, *courier.client.lrange(accept, 0, -1) * 10)
+        for _ in range(20):
+            courier.producer.celery.send_task(DELIVER_TASK, [courier.account])
         assert courier.client.llen(KEY_PREFIX + "deliver") == 20
         courier.start_worker()
         outcomes = courier.wait(*receipts)
@@ -219,7 +254,7 @@ class TestOneAtATime:
 
 
 _ASK = """
-from attribute_courier.producers import add_attributes
+from attribute_courier import add_attributes
 for n in range(40):
     key = f"signup-{n}"
     receipt = add_attributes("ada@example.com", {"plan": key}, idempotency_key=key)
@@ -227,24 +262,49 @@ for n in range(40):
 """
 
 
-def test_promise_5_jobs_with_the_same_idempotency_key_are_one_job(courier: Courier) -> None:
-    """Also when two processes ask at once."""
-    processes = [
-        subprocess.Popen([sys.executable, "-c", _ASK], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    first, second = (process.communicate(timeout=60)[0].split() for process in processes)
-    assert first == second
-    assert len(set(first)) == 40
-    assert courier.client.hlen(courier.keys.inbox) == 40
+class TestAskedOnceDoneOnce:
+    """Promise 5."""
 
-    courier.start_worker()
-    wait_until(lambda: courier.client.hlen(courier.keys.inbox) == 0)
-    again = courier.producer.add_attributes(ADA, {"plan": "x"}, idempotency_key="signup-39")
-    assert again.duplicate
-    assert again.job_id == first[39]
-    assert again.wait(20).status == "delivered"
-    assert courier.custom(ADA)["plan"] == "signup-39"
+    def test_jobs_with_the_same_idempotency_key_are_one_job(self, courier: Courier) -> None:
+        """Also when two processes ask at once."""
+        processes = [
+            subprocess.Popen([sys.executable, "-c", _ASK], stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        first, second = (process.communicate(timeout=60)[0].split() for process in processes)
+        assert first == second
+        assert len(set(first)) == 40
+        assert courier.client.hlen(courier.keys.inbox) == 40
+
+        courier.start_worker()
+        wait_until(lambda: courier.client.hlen(courier.keys.inbox) == 0)
+        again = courier.producer.add_attributes(
+            ADA, {"plan": "signup-39"}, idempotency_key="signup-39"
+        )
+        assert again.duplicate
+        assert again.job_id == first[39]
+        assert again.wait(20).status == "delivered"
+        assert courier.custom(ADA)["plan"] == "signup-39"
+
+    @pytest.mark.parametrize(
+        ("email", "values"), [(ADA, {"plan": "max"}), ("two@example.com", {"plan": "pro"})]
+    )
+    def test_the_same_key_with_other_content_is_an_error(
+        self, courier: Courier, email: str, values: dict[str, str]
+    ) -> None:
+        """Before and after the first job is settled."""
+        first = courier.producer.add_attributes(ADA, {"plan": "pro"}, idempotency_key="order-7")
+        for _ in range(2):
+            with pytest.raises(IdempotencyConflict) as caught:
+                courier.producer.add_attributes(email, values, idempotency_key="order-7")
+            assert caught.value.job_id == first.job_id
+            if not courier.workers:
+                courier.start_worker()
+                assert courier.wait(first)[0].status == "delivered"
+        again = courier.producer.add_attributes(ADA, {"plan": "pro"}, idempotency_key="order-7")
+        assert (again.job_id, again.duplicate) == (first.job_id, True)
+        assert len(courier.posts()) == 1
+        assert courier.custom(ADA) == {"plan": "pro"}
 
 
 class TestDeliveredMeansSeen:
@@ -287,21 +347,45 @@ class TestDeliveredMeansSeen:
         }
 
 
-def test_promise_7_one_bad_job_stops_no_other(courier: Courier) -> None:
-    """Merged into one request that is refused, jobs are tried one by one."""
-    receipts = [courier.producer.add_attributes(ADA, {f"k{n}": n}) for n in range(3)]
-    # The merged request and the first of the single ones.
-    refused = Fault(kind="status", status=422, count=2)
-    courier.stand_in.configure(faults=[refused])
-    mailboxes = Mailboxes(
-        courier.client, courier.keys, lease_s=2, retention_s=1000, rate_limit=10_000
-    )
-    for receipt in receipts:
-        TestNothingIsLost._accept(courier, mailboxes, receipt.job_id)
-    courier.start_worker()
-    statuses = [outcome.status for outcome in courier.wait(*receipts)]
-    assert statuses == ["refused", "delivered", "delivered"]
-    assert [len(post["custom"]) for post in courier.posts()] == [3, 1, 1, 1]
+class TestOneBadJobStopsNoOther:
+    """Promise 7."""
+
+    @pytest.mark.parametrize("status", [422, 413])
+    def test_a_merged_request_that_is_refused_is_halved_until_the_culprit_is_alone(
+        self, courier: Courier, status: int
+    ) -> None:
+        receipts = [courier.producer.add_attributes(ADA, {f"k{n}": n}) for n in range(5)]
+        courier.accept()
+        # All five, three of them, two of them, and the first alone.
+        refused = Fault(kind="status", status=status, count=4)
+        courier.stand_in.configure(faults=[refused])
+        courier.start_worker()
+        statuses = [outcome.status for outcome in courier.wait(*receipts)]
+        assert statuses == ["refused", *["delivered"] * 4]
+        assert [len(post["custom"]) for post in courier.posts()] == [5, 3, 2, 1, 4]
+
+    def test_what_is_too_large_only_when_merged_is_delivered_in_parts(
+        self, courier: Courier
+    ) -> None:
+        """CM6: 30 jobs for one email, each small enough by itself."""
+        receipts = [courier.producer.add_attributes(ADA, {f"k{n}": n}) for n in range(30)]
+        courier.accept()
+        courier.stand_in.configure(faults=[Fault(kind="status", status=413, body="html", count=3)])
+        courier.start_worker()
+        assert {each.status for each in courier.wait(*receipts)} == {"delivered"}
+        assert [len(post["custom"]) for post in courier.posts()][:4] == [30, 15, 8, 4]
+        assert courier.custom(ADA) == {f"k{n}": n for n in range(30)}
+
+    def test_a_merged_request_that_fails_again_and_again_is_halved_too(
+        self, courier: Courier
+    ) -> None:
+        """A proxy that cannot stand one of the values answers 502 for the whole."""
+        receipts = [courier.producer.add_attributes(ADA, {f"k{n}": n}) for n in range(4)]
+        courier.accept()
+        courier.stand_in.configure(faults=[Fault(kind="status", status=500, count=3)])
+        courier.start_worker()
+        assert {each.status for each in courier.wait(*receipts)} == {"delivered"}
+        assert [len(post["custom"]) for post in courier.posts()][:4] == [4, 4, 2, 1]
 
 
 def test_an_email_that_no_customer_has_is_tried_again_and_then_unmatched(courier: Courier) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import pickle
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,8 +31,11 @@ from attribute_courier.worker.chartmogul import (
     Answer,
     ChartMogul,
     NoAnswer,
-    _Deadline,
+    NotSent,
+    _Line,
 )
+from attribute_courier.worker.verdicts import Kind, judge
+from attribute_courier.worker.way import Way
 
 from ..waiting import wait_until
 
@@ -46,12 +52,20 @@ def client_of(url: str, *, timeout_s: float = 5, key: str = DEFAULT_API_KEY) -> 
     return ChartMogul(url, Secret(key), timeout_s=timeout_s)
 
 
-def answer_of(found: Answer | NoAnswer) -> Answer:
+def add(
+    client: ChartMogul, email: str, custom: list[dict[str, Any]]
+) -> Answer | NoAnswer | NotSent:
+    """A request that may leave at any time within its timeout."""
+    ends_by_s = time.monotonic() + client._timeout_s
+    return client.add_attributes(email, custom, leave_by_s=ends_by_s, ends_by_s=ends_by_s)
+
+
+def answer_of(found: Answer | NoAnswer | NotSent) -> Answer:
     assert isinstance(found, Answer), found
     return found
 
 
-def no_answer_of(found: Answer | NoAnswer) -> NoAnswer:
+def no_answer_of(found: Answer | NoAnswer | NotSent) -> NoAnswer:
     assert isinstance(found, NoAnswer), found
     return found
 
@@ -67,14 +81,9 @@ class Server:
         self._serve = serve
         self._context = context
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self._stopped = False
+        self.port: int = self._socket.getsockname()[1]
         self._open: list[socket.socket] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
-
-    @property
-    def port(self) -> int:
-        port: int = self._socket.getsockname()[1]
-        return port
 
     @property
     def url(self) -> str:
@@ -150,7 +159,7 @@ def closed_port() -> int:
 
 class TestWhatIsSent:
     def test_is_the_references_example_word_for_word(self, stand_in: SandboxProcess) -> None:
-        answer = answer_of(client_of(stand_in.url).add_attributes(ADA, EXAMPLE))
+        answer = answer_of(add(client_of(stand_in.url), ADA, EXAMPLE))
         assert answer.status == 200
         entry = json.loads(answer.body)["entries"][0]
         assert entry["attributes"]["custom"] == {"channel": "Facebook", "age": 8}
@@ -168,7 +177,7 @@ class TestWhatIsSent:
             connection.sendall(OK)
 
         with serving(serve) as server:
-            client_of(server.url, key="key-of-ada").add_attributes("größe@example.com", [PLAN])
+            add(client_of(server.url, key="key-of-ada"), "größe@example.com", [PLAN])
         assert json.loads(bodies[0]) == {"email": "größe@example.com", "custom": [PLAN]}
         headers = dict(line.split(": ", 1) for line in server.heads[0].split("\r\n")[1:])
         assert headers["Content-Type"] == "application/json"
@@ -187,12 +196,13 @@ class TestWhatIsSent:
             connection.sendall(OK)
 
         with serving(serve) as server:
-            ChartMogul(
+            client = ChartMogul(
                 server.url,
                 Secret("key"),
                 timeout_s=5,
                 with_associated_emails=with_associated_emails,
-            ).add_attributes(ADA, [PLAN])
+            )
+            add(client, ADA, [PLAN])
         expected: dict[str, Any] = {"email": ADA, "custom": [PLAN]}
         if with_associated_emails:
             expected["with_associated_emails"] = True
@@ -204,7 +214,7 @@ class TestWhatIsSent:
             {"type": "String", "key": "emoji", "value": "😀\u2028é"},
             {"type": "Decimal", "key": "pi", "value": 3.141592653589793},
         ]
-        assert answer_of(client_of(stand_in.url).add_attributes(ADA, custom)).status == 200
+        assert answer_of(add(client_of(stand_in.url), ADA, custom)).status == 200
         assert stand_in.requests()[0]["custom"] == custom
 
     def test_a_ping_asks_whether_the_key_is_valid(self, stand_in: SandboxProcess) -> None:
@@ -220,7 +230,7 @@ class TestWhatComesBack:
     @pytest.mark.parametrize("status", [200, 204, 400, 401, 404, 418, 422, 429, 500, 503, 524, 599])
     def test_is_an_answer_whatever_its_status(self, stand_in: SandboxProcess, status: int) -> None:
         stand_in.configure(faults=[Fault(kind="status", status=status)])
-        answer = answer_of(client_of(stand_in.url).add_attributes(ADA, [PLAN]))
+        answer = answer_of(add(client_of(stand_in.url), ADA, [PLAN]))
         assert answer.status == status
         assert bool(answer.body) is (status != 204)
         assert answer.retry_after_s is None
@@ -235,25 +245,36 @@ class TestWhatComesBack:
         assert answer.retry_after_s is not None
         assert 5 < answer.retry_after_s <= 7
 
+    def test_may_say_more_than_once_how_long_to_wait(self) -> None:
+        """CM8"""
+
+        def serve(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            headers = b"Retry-After: 1.5\r\nRetry-After: soon\r\nRetry-After: 1\r\n"
+            connection.sendall(b"HTTP/1.1 429 No\r\n" + headers + b"Content-Length: 0\r\n\r\n")
+
+        with serving(serve) as server:
+            assert answer_of(client_of(server.url).ping()).retry_after_s == 1.5
+
     @pytest.mark.parametrize("body", ["html", "empty"])
     def test_may_have_any_body(self, stand_in: SandboxProcess, body: str) -> None:
         stand_in.configure(faults=[{"kind": "status", "status": 502, "body": body}])
         answer = answer_of(client_of(stand_in.url).ping())
         assert (b"<html>" in answer.body) is (body == "html")
 
-    def test_is_read_up_to_a_mebibyte(self, stand_in: SandboxProcess) -> None:
-        fault = Fault(kind="status", status=400, body="huge", body_bytes=3_000_000, count=1)
+    def test_is_read_up_to_a_limit(self, stand_in: SandboxProcess) -> None:
+        fault = Fault(kind="status", status=400, body="huge", body_bytes=6_000_000, count=1)
         stand_in.configure(faults=[fault])
         client = client_of(stand_in.url)
         assert len(answer_of(client.ping()).body) == MAX_BODY
         assert answer_of(client.ping()).status == 200, "and the next one is not the rest of it"
 
-    def test_is_read_up_to_a_mebibyte_where_it_never_ends(self) -> None:
+    def test_is_read_up_to_a_limit_where_it_never_ends(self) -> None:
         def serve(server: Server, connection: socket.socket) -> None:
             server.request(connection)
             connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             while True:
-                connection.sendall(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+                connection.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
 
         with serving(serve) as server:
             answer = answer_of(client_of(server.url, timeout_s=30).ping())
@@ -276,7 +297,7 @@ class TestWhatComesBack:
                 )
 
             with serving(serve) as server:
-                answer = answer_of(client_of(server.url).add_attributes(ADA, [PLAN]))
+                answer = answer_of(add(client_of(server.url), ADA, [PLAN]))
         assert answer.status == status
         assert server.connections == 1
         assert elsewhere.connections == 0
@@ -285,7 +306,7 @@ class TestWhatComesBack:
         self, stand_in: SandboxProcess
     ) -> None:
         stand_in.configure(faults=[Fault(kind="redirect")])
-        assert answer_of(client_of(stand_in.url).add_attributes(ADA, [PLAN])).status == 302
+        assert answer_of(add(client_of(stand_in.url), ADA, [PLAN])).status == 302
         assert len(stand_in.requests()) == 1
 
 
@@ -296,7 +317,7 @@ class TestNoAnswer:
     ) -> None:
         stand_in.configure(faults=[{"kind": kind, "count": 1}])
         client = client_of(stand_in.url)
-        found = no_answer_of(client.add_attributes(ADA, [PLAN]))
+        found = no_answer_of(add(client, ADA, [PLAN]))
         assert found == NoAnswer(reason="the connection failed", sent=True)
         applied = stand_in.customers(ADA)[0]["attributes"]["custom"]
         assert applied == ({"plan": "pro"} if kind == "drop_after" else {})
@@ -309,7 +330,7 @@ class TestNoAnswer:
     ) -> None:
         stand_in.configure(faults=[{"kind": kind, "seconds": 60, "count": 1}])
         client = client_of(stand_in.url, timeout_s=1)
-        found = no_answer_of(client.add_attributes(ADA, [PLAN]))
+        found = no_answer_of(add(client, ADA, [PLAN]))
         assert found == NoAnswer(reason="no answer within 1 s", sent=True)
         wait_until(lambda: isinstance(client.ping(), Answer), what="the client goes on")
 
@@ -333,8 +354,10 @@ class TestNoAnswer:
         assert found == NoAnswer(reason="no answer within 1 s", sent=True)
 
     def test_a_refused_connection_sends_nothing(self) -> None:
-        found = no_answer_of(client_of(f"http://127.0.0.1:{closed_port()}/v1").ping())
-        assert found == NoAnswer(reason="the connection failed", sent=False)
+        port = closed_port()
+        found = no_answer_of(client_of(f"http://127.0.0.1:{port}/v1").ping())
+        reason = f"no connection to 127.0.0.1:{port}: connection refused"
+        assert found == NoAnswer(reason=reason, sent=False)
 
     def test_a_connection_that_is_never_taken_sends_nothing(self) -> None:
         """Its backlog is full."""
@@ -347,11 +370,13 @@ class TestNoAnswer:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
             found = no_answer_of(client_of(url, timeout_s=1).ping())
         assert not found.sent
-        assert found.reason in ("could not connect in time", "no answer within 1 s")
+        assert found.reason.endswith(": timed out")
 
     def test_a_host_that_does_not_exist_sends_nothing(self) -> None:
         found = no_answer_of(client_of("http://nowhere.invalid/v1", timeout_s=2).ping())
         assert not found.sent
+        assert found.reason.startswith("no connection to nowhere.invalid:80: ")
+        assert not found.own_side
 
     @pytest.mark.parametrize(
         "reply",
@@ -384,7 +409,7 @@ class TestNoAnswer:
             connection.sendall(reply)
 
         with serving(serve) as server:
-            found = no_answer_of(client_of(server.url).add_attributes(ADA, [PLAN]))
+            found = no_answer_of(add(client_of(server.url), ADA, [PLAN]))
         assert found.sent
         assert server.connections == 1
         assert "127.0.0.1" not in found.reason, "reasons are shown"
@@ -397,33 +422,107 @@ class TestNoAnswer:
 
         custom = [{"type": "String", "key": f"k{n}", "value": "x" * 250} for n in range(25_000)]
         with serving(serve) as server:
-            found = no_answer_of(client_of(server.url, timeout_s=1.5).add_attributes(ADA, custom))
+            found = no_answer_of(add(client_of(server.url, timeout_s=1.5), ADA, custom))
             stop.set()
         assert found == NoAnswer(reason="no answer within 1.5 s", sent=True)
-
-    def test_nothing_is_sent_when_the_time_since_the_claim_is_used_up(
-        self, stand_in: SandboxProcess
-    ) -> None:
-        """The lease may be another worker's by now."""
-        long_ago = time.monotonic() - 6
-        client = client_of(stand_in.url, timeout_s=5)
-        found = no_answer_of(client.add_attributes(ADA, [], since_s=long_ago))
-        assert found == NoAnswer(reason="no answer within 5 s", sent=False)
-        assert stand_in.requests() == []
 
     def test_through_the_tls_of_a_proxy_a_request_can_be_cut_off(self) -> None:
         here, there = socket.socketpair()
         tunnel = SSLTransport.__new__(SSLTransport)
         tunnel.socket = here
-        deadline = _Deadline(0, 0)
-        deadline._sock = tunnel
+        line = _Line("http://127.0.0.1/v1", Secret("key"), 1)
+        line._sock = tunnel
         with here, there:
-            deadline.cut()
+            line.cut()
             assert there.recv(1) == b""
 
-    @pytest.mark.parametrize("url", ["https://x:99999/v1", "https://.x/v1"])
-    def test_an_address_that_is_none_is_no_answer(self, url: str) -> None:
-        assert no_answer_of(client_of(url).ping()) == NoAnswer(reason="InvalidURL", sent=False)
+    @pytest.mark.parametrize("url", ["https://x:99999/v1", "https://.x/v1", "ftp://x/v1", "x"])
+    def test_an_address_that_is_none_is_our_own_fault(self, url: str) -> None:
+        reason = "CHARTMOGUL_API_URL is not an address"
+        assert client_of(url).ping() == NoAnswer(reason=reason, sent=False, own_side=True)
+
+    def test_no_reason_tells_what_was_sent(self) -> None:
+        def serve(server: Server, connection: socket.socket) -> None:
+            connection.sendall(b"HTTP/1.1 200 " + server.request(connection) + b"\r\n" * 300)
+
+        with serving(serve) as server:
+            assert ADA not in repr(add(client_of(server.url), ADA, [PLAN]))
+
+
+class TestTheTimeToLeave:
+    def test_once_it_has_passed_nothing_is_sent(self, stand_in: SandboxProcess) -> None:
+        client = client_of(stand_in.url)
+        now_s = time.monotonic()
+        found = client.add_attributes(ADA, [PLAN], leave_by_s=now_s - 0.1, ends_by_s=now_s + 5)
+        assert found == NotSent()
+        assert stand_in.requests() == []
+        assert answer_of(add(client, ADA, [PLAN])).status == 200
+
+    def test_is_looked_at_when_the_connection_is_open(self) -> None:
+        """Directly before the write: what took long before it does not count as sent."""
+
+        def slow_to_open(server: Server, connection: socket.socket) -> None:
+            if server.connections == 1:
+                while server.request(connection):  # the tunnel that is asked for
+                    gate.wait(20)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            else:
+                well_behaved(server, connection)
+
+        gate = threading.Event()
+        with serving(slow_to_open) as server:
+            line = _Line(server.url, Secret("key"), 5)
+            line._way = way = Way(server.url)
+            connection = way.connection(line)
+            connection.set_tunnel("127.0.0.1", server.port)
+            way.connection = lambda line: connection  # type: ignore[method-assign]
+            now_s = time.monotonic()
+            threading.Timer(0.3, gate.set).start()
+            found = line.exchange("POST", "/x", b"{}", leave_by_s=now_s + 0.1, ends_by_s=now_s + 5)
+        assert found == NotSent()
+        assert [head.split()[0] for head in server.heads] == ["CONNECT"]
+
+    def test_is_looked_at_after_a_process_stood_still(self, stand_in: SandboxProcess) -> None:
+        """It stops while it writes the request down, and goes on when the time has passed."""
+
+        class Standstill(dict[str, Any]):
+            def items(self) -> Any:
+                while time.monotonic() <= leave_by_s:
+                    time.sleep(0.01)
+                return super().items()
+
+        client = client_of(stand_in.url)
+        assert client.connect() is None
+        leave_by_s = time.monotonic() + 0.1
+        found = client.add_attributes(
+            ADA, [Standstill(PLAN)], leave_by_s=leave_by_s, ends_by_s=leave_by_s + 5
+        )
+        assert found == NotSent()
+        assert stand_in.requests() == []
+
+    def test_a_request_is_one_write(self) -> None:
+        pieces: list[bytes] = []
+
+        def serve(server: Server, connection: socket.socket) -> None:
+            while piece := connection.recv(1_000_000):
+                pieces.append(piece)
+                connection.sendall(OK)
+
+        with serving(serve) as server:
+            assert answer_of(add(client_of(server.url), ADA, [PLAN])).status == 200
+        (whole,) = pieces
+        assert whole.startswith(b"POST /v1/customers/attributes/custom HTTP/1.1\r\n")
+        assert whole.endswith(b"}")
+
+    def test_an_answer_tells_how_long_it_took(self, stand_in: SandboxProcess) -> None:
+        stand_in.configure(faults=[Fault(kind="latency", seconds=0.3)])
+        client = client_of(stand_in.url)
+        assert 0.3 <= answer_of(add(client, ADA, [PLAN])).elapsed_s < 5
+        stand_in.configure(faults=[Fault(kind="latency", seconds=60)])
+        found = no_answer_of(add(client_of(stand_in.url, timeout_s=0.5), ADA, [PLAN]))
+        assert 0.4 <= found.elapsed_s < 20
+        nowhere = client_of(f"http://127.0.0.1:{closed_port()}/v1")
+        assert no_answer_of(nowhere.ping()).elapsed_s == 0
 
 
 class TestConnections:
@@ -431,7 +530,7 @@ class TestConnections:
         with serving(well_behaved) as server:
             client = client_of(server.url)
             for _ in range(10):
-                assert answer_of(client.add_attributes(ADA, [PLAN])).status == 200
+                assert answer_of(add(client, ADA, [PLAN])).status == 200
             assert server.connections == 1
 
     def test_each_thread_has_its_own(self) -> None:
@@ -448,18 +547,69 @@ class TestConnections:
                 list(pool.map(work, range(3)))
             assert server.connections == 3
 
-    def test_one_that_the_server_has_closed_is_replaced(self) -> None:
+    def test_a_process_that_is_forked_has_its_own(self) -> None:
+        program = (
+            "import os, sys\n"
+            "from attribute_courier.config import Secret\n"
+            "from attribute_courier.worker.chartmogul import ChartMogul\n"
+            "client = ChartMogul(sys.argv[1], Secret('key'), timeout_s=5)\n"
+            "client.ping()\n"
+            "child = os.fork()\n"
+            "said = client.ping()\n"
+            "if child == 0:\n"
+            "    os._exit(0 if said.status == 200 else 1)\n"
+            "sys.exit(os.waitpid(child, 0)[1] or said.status != 200)\n"
+        )
+        with serving(well_behaved) as server:
+            argv = [sys.executable, "-W", "ignore", "-c", program, server.url]
+            environ = {**os.environ, "COURIER_REDIS_URL": "redis://127.0.0.1:1/0"}
+            assert subprocess.run(argv, env=environ, timeout=60, check=False).returncode == 0
+            assert (server.connections, len(server.heads)) == (2, 3)
+
+    def test_one_can_be_opened_ahead_of_time(self) -> None:
+        with serving(well_behaved) as server:
+            client = client_of(server.url)
+            assert client.connect() is None
+            wait_until(lambda: server.connections == 1, what="it is open")
+            assert client.connect() is None
+            assert answer_of(add(client, ADA, [PLAN])).status == 200
+            assert (server.connections, len(server.heads)) == (1, 1)
+
+    def test_one_that_cannot_be_opened_says_why(self) -> None:
+        port = closed_port()
+        found = client_of(f"http://127.0.0.1:{port}/v1").connect()
+        assert found is not None
+        assert found.reason == f"no connection to 127.0.0.1:{port}: connection refused"
+
+    @pytest.mark.parametrize("ahead", [True, False])
+    def test_an_idle_one_that_the_server_has_closed_is_replaced(self, ahead: bool) -> None:
+        """UP5"""
+
         def once(server: Server, connection: socket.socket) -> None:
             server.request(connection)
             connection.sendall(OK)
 
         with serving(once) as server:
             client = client_of(server.url)
+            for number in range(1, 4):
+                if ahead:
+                    assert client.connect() is None
+                assert answer_of(add(client, ADA, [PLAN])).status == 200
+                sock = client._line()._sock
+                assert isinstance(sock, socket.socket)
+                wait_until(partial(_has_ended, sock), what="the server has closed it")
+                assert server.connections == number
+
+    def test_one_that_the_server_closes_with_its_answer_is_replaced(self) -> None:
+        def once(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            connection.sendall(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+        with serving(once) as server:
+            client = client_of(server.url)
             for _ in range(3):
-                found = client.ping()
-                # The close may arrive with the next request: then it is known that it may act.
-                assert isinstance(found, Answer) or found.sent
-            assert server.connections >= 2
+                assert answer_of(add(client, ADA, [PLAN])).status == 200
+            assert server.connections == 3
 
     def test_a_proxy_of_the_environment_is_not_used_within_this_machine(
         self, stand_in: SandboxProcess, monkeypatch: pytest.MonkeyPatch
@@ -493,11 +643,148 @@ class TestConnections:
             assert not found.sent, "the tunnel was not made"
             assert "Authorization" not in proxy.heads[0]
 
-    def test_a_socks_proxy_is_refused_before_anything_is_sent(
-        self, monkeypatch: pytest.MonkeyPatch
+
+class TestAProxy:
+    """UP2: what a proxy does wrong is our own side's fault, and the reason names the proxy."""
+
+    @pytest.fixture(autouse=True)
+    def _only_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.lower(), raising=False)
+
+    @pytest.mark.parametrize(("code", "own_side"), [(407, True), (403, True), (502, False)])
+    def test_that_refuses_a_tunnel(
+        self, monkeypatch: pytest.MonkeyPatch, code: int, own_side: bool
     ) -> None:
-        monkeypatch.setenv("https_proxy", f"socks5://127.0.0.1:{closed_port()}")
-        assert not no_answer_of(client_of("https://chartmogul.invalid/v1").ping()).sent
+        """With 502 the proxy says that it did not reach ChartMogul."""
+
+        def serve(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            connection.sendall(f"HTTP/1.1 {code} No\r\nContent-Length: 0\r\n\r\n".encode())
+
+        with serving(serve) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://eve:secret@127.0.0.1:{proxy.port}")
+            client = client_of("https://chartmogul.invalid/v1")
+            reason = (
+                f"the proxy at 127.0.0.1:{proxy.port} refused ({code}) "
+                "to connect to chartmogul.invalid:443"
+            )
+            for found in (client.connect(), add(client, ADA, [PLAN]), client.ping()):
+                assert found == NoAnswer(reason=reason, sent=False, own_side=own_side)
+        credentials = base64.b64encode(b"eve:secret").decode()
+        assert f"Proxy-Authorization: Basic {credentials}" in proxy.heads[0]
+
+    def test_that_refuses_a_request_it_passes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The target is plain HTTP, so the proxy sees the request."""
+
+        def serve(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            connection.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+
+        with serving(serve) as proxy:
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+            answer = answer_of(client_of("http://chartmogul.invalid/v1").ping())
+        assert judge(answer).kind is Kind.ACCOUNT
+        assert proxy.heads[0].startswith("GET http://chartmogul.invalid/v1/ping HTTP/1.1\r\n")
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+        port = closed_port()
+        monkeypatch.setenv(f"{scheme}_proxy", f"eve:secret@127.0.0.1:{port}")
+        found = client_of(f"{scheme}://chartmogul.invalid/v1").ping()
+        reason = f"no connection to the proxy at 127.0.0.1:{port}: connection refused"
+        assert found == NoAnswer(reason=reason, sent=False, own_side=True)
+
+    @pytest.mark.parametrize("reply", [b"", b"SSH-2.0-OpenSSH_9.6\r\n"])
+    def test_that_is_none(self, monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
+        def serve(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            connection.sendall(reply)
+
+        with serving(serve) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+            found = client_of("https://chartmogul.invalid/v1").ping()
+        reason = f"the proxy at 127.0.0.1:{proxy.port} does not answer as a proxy does"
+        assert found == NoAnswer(reason=reason, sent=False, own_side=True)
+
+    @pytest.mark.parametrize(
+        ("proxy", "reason"),
+        [
+            ("socks5://eve:secret@127.0.0.1:1080", "a proxy is http:// or https://, not socks5://"),
+            ("http://eve:secret@127.0.0.1:nine", "the address of the proxy cannot be read"),
+            ("http://eve:secret@:3128", "the address of the proxy"),
+            ("http://", "the address of the proxy"),
+        ],
+    )
+    def test_that_cannot_be_used(
+        self, monkeypatch: pytest.MonkeyPatch, proxy: str, reason: str
+    ) -> None:
+        monkeypatch.setenv("https_proxy", proxy)
+        found = no_answer_of(client_of("https://chartmogul.invalid/v1").ping())
+        assert found.reason.startswith(reason)
+        assert (found.sent, found.own_side) == (False, True)
+        assert "secret" not in found.reason
+
+    def test_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It may wait for ChartMogul itself, so nobody knows whose fault it is."""
+
+        def serve(server: Server, connection: socket.socket) -> None:
+            while server.request(connection):
+                pass
+
+        with serving(serve) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+            found = client_of("https://chartmogul.invalid/v1", timeout_s=1).connect()
+        through = f"through the proxy at 127.0.0.1:{proxy.port}"
+        reason = f"no connection to chartmogul.invalid:443 {through}: timed out"
+        assert found == NoAnswer(reason=reason, sent=False)
+
+    @pytest.mark.parametrize("of_the_proxy", ["http", "https"])
+    def test_that_works(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tls: ssl.SSLContext,
+        certificate: Path,
+        of_the_proxy: str,
+    ) -> None:
+        """To a server of TLS, through a tunnel; the proxy may speak TLS too."""
+
+        def tunnel(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            here, there = socket.socketpair()
+            threading.Thread(target=target._handle, args=(there,), daemon=True).start()
+            threading.Thread(target=_pump, args=(connection, here), daemon=True).start()
+            _pump(here, connection)
+
+        monkeypatch.setattr("attribute_courier.worker.way.is_loopback", lambda host: False)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        with (
+            serving(well_behaved, tls) as target,
+            serving(tunnel, tls if of_the_proxy == "https" else None) as proxy,
+        ):
+            monkeypatch.setenv("https_proxy", f"{of_the_proxy}://127.0.0.1:{proxy.port}")
+            client = client_of(target.url)
+            assert client.connect() is None
+            for _ in range(3):
+                assert answer_of(add(client, ADA, [PLAN])).status == 200
+        assert proxy.connections == 1
+        assert "Authorization" not in proxy.heads[0]
+        assert len(target.heads) == 3
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(65_536):
+            target.sendall(piece)
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -527,44 +814,73 @@ def tls(certificate: Path) -> ssl.SSLContext:
     return context
 
 
+@pytest.fixture
+def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate is one that our side accepts."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+
+
 class TestTLS:
+    @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+    def test_with_a_ca_file_that_cannot_be_read_is_our_own_fault_until_it_is_mended(
+        self,
+        tls: ssl.SSLContext,
+        certificate: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        content: bytes | None,
+    ) -> None:
+        path = tmp_path / "ca.pem"
+        if content is not None:
+            path.write_bytes(content)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+        with serving(well_behaved, tls) as server:
+            client = client_of(server.url)
+            found = no_answer_of(client.ping())
+            assert found.reason.startswith(f"the CA file {path} (REQUESTS_CA_BUNDLE) cannot be")
+            assert (found.sent, found.own_side) == (False, True)
+            path.write_bytes(certificate.read_bytes())
+            assert answer_of(client.ping()).status == 200
+
     def test_to_a_port_that_speaks_none_sends_nothing(self, stand_in: SandboxProcess) -> None:
         url = stand_in.url.replace("http://", "https://")
-        found = no_answer_of(client_of(url, timeout_s=1).add_attributes(ADA, [PLAN]))
+        found = no_answer_of(add(client_of(url, timeout_s=1), ADA, [PLAN]))
         assert not found.sent
         assert stand_in.requests() == []
 
     def test_to_a_certificate_that_nobody_signed_sends_nothing(self, tls: ssl.SSLContext) -> None:
         with serving(well_behaved, tls) as server:
-            found = no_answer_of(client_of(server.url).add_attributes(ADA, [PLAN]))
-        assert found == NoAnswer(
-            reason="TLS failed: the server's certificate was not accepted", sent=False
+            found = no_answer_of(add(client_of(server.url), ADA, [PLAN]))
+        reason = (
+            f"the certificate of 127.0.0.1:{server.port} does not verify: self-signed certificate"
         )
+        assert found == NoAnswer(reason=reason, sent=False, own_side=True)
         assert server.heads == []
 
     def test_to_a_certificate_of_another_host_sends_nothing(
-        self, tls: ssl.SSLContext, certificate: Path
+        self, tls: ssl.SSLContext, trusted: None
     ) -> None:
         with serving(well_behaved, tls) as server:
             client = client_of(server.url.replace("127.0.0.1", "localhost"))
-            _trust(client, certificate)
             found = no_answer_of(client.ping())
-        assert not found.sent
+        assert found.reason.startswith(f"the certificate of localhost:{server.port} does not ve")
+        assert "Hostname mismatch" in found.reason
+        assert (found.sent, found.own_side) == (False, True)
         assert server.heads == []
 
     def test_that_holds_is_a_connection_as_any_other(
-        self, tls: ssl.SSLContext, certificate: Path
+        self, tls: ssl.SSLContext, trusted: None
     ) -> None:
         with serving(well_behaved, tls) as server:
             client = client_of(server.url)
-            _trust(client, certificate)
             for _ in range(3):
-                assert answer_of(client.add_attributes(ADA, [PLAN])).status == 200
+                assert client.connect() is None, "session tickets do not make it look closed"
+                assert answer_of(add(client, ADA, [PLAN])).status == 200
             assert server.connections == 1
 
     @pytest.mark.parametrize("beginning", [b"", OK.replace(b": 2", b": 200")])
     def test_bytes_that_drip_in_do_not_hold_it_past_its_deadline(
-        self, tls: ssl.SSLContext, certificate: Path, beginning: bytes
+        self, tls: ssl.SSLContext, trusted: None, beginning: bytes
     ) -> None:
         def serve(server: Server, connection: socket.socket) -> None:
             server.request(connection)
@@ -575,7 +891,6 @@ class TestTLS:
         stop = threading.Event()
         with serving(serve, tls) as server:
             client = client_of(server.url, timeout_s=1)
-            _trust(client, certificate)
             found = no_answer_of(client.ping())
             stop.set()
         assert found == NoAnswer(reason="no answer within 1 s", sent=True)
@@ -592,18 +907,13 @@ class TestTLS:
         assert not found.sent
 
 
-def _trust(client: ChartMogul, certificate: Path) -> None:
-    """For this thread: loopback asks the environment for nothing."""
-    client._line().environment["verify"] = str(certificate)
-
-
 class TestTheKey:
     def test_is_in_no_repr(self, stand_in: SandboxProcess) -> None:
         client = client_of(stand_in.url, key="sk-never-shown")
         answer = client.ping()
         shown = [repr(client), str(client), repr(vars(client)), repr(answer), repr(Secret("sk-n"))]
         stand_in.configure(faults=[Fault(kind="drop_before")])
-        shown.append(repr(client.add_attributes(ADA, [PLAN])))
+        shown.append(repr(add(client, ADA, [PLAN])))
         assert "sk-n" not in "".join(shown)
 
     def test_is_not_pickled(self) -> None:

@@ -267,6 +267,30 @@ class TestPing:
         stand_in.configure(faults=[Fault(kind="status", status=500)])
         assert run("ping", CHARTMOGUL_API_KEY=DEFAULT_API_KEY).exit_code == 1
 
+    def test_a_refusal_that_repeats_the_key(self, stand_in: SandboxProcess) -> None:
+        """PF1"""
+        message = json.dumps({"message": f"\x1b[31mNo valid API key: {DEFAULT_API_KEY}"})
+        stand_in.configure(faults=[Fault(kind="status", status=401, content=message)])
+        result = run("ping", CHARTMOGUL_API_KEY=DEFAULT_API_KEY)
+        assert result.exit_code == 1
+        assert "No valid API key: *** (HTTP 401)" in result.output
+        assert "\x1b" not in result.output
+
+    @pytest.mark.parametrize("path", ["", "/v2", "/v1/v1"])
+    def test_a_wrong_url(self, stand_in: SandboxProcess, path: str) -> None:
+        """UP1"""
+        url = stand_in.url.removesuffix("/v1") + path
+        result = run("ping", CHARTMOGUL_API_KEY=DEFAULT_API_KEY, CHARTMOGUL_API_URL=url)
+        assert result.exit_code == 1
+        assert "is CHARTMOGUL_API_URL right?" in result.output
+
+    @pytest.mark.parametrize("content", ["<html>Welcome</html>", "{}"])
+    def test_a_200_that_is_no_pong(self, stand_in: SandboxProcess, content: str) -> None:
+        stand_in.configure(faults=[Fault(kind="status", status=200, content=content)])
+        result = run("ping", CHARTMOGUL_API_KEY=DEFAULT_API_KEY)
+        assert result.exit_code == 1
+        assert "is CHARTMOGUL_API_URL right?" in result.output
+
     def test_a_chartmogul_that_cannot_be_reached(self) -> None:
         result = run(
             "ping",
@@ -274,7 +298,7 @@ class TestPing:
             CHARTMOGUL_API_URL=f"http://127.0.0.1:{free_port()}/v1",
         )
         assert result.exit_code == 3
-        assert "the connection failed" in result.output
+        assert "no connection to 127.0.0.1:" in result.output
 
 
 def test_a_worker_without_a_key_says_which_variable_to_set() -> None:

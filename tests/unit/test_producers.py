@@ -21,12 +21,13 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 
 from attribute_courier.config import Secret, load_settings
-from attribute_courier.config.celery import ACCEPT_TASK, KEY_PREFIX
+from attribute_courier.config.celery import ACCEPT_QUEUE, ACCEPT_TASK, KEY_PREFIX
 from attribute_courier.jobs.ids import is_job_id
 from attribute_courier.jobs.job import Lane
 from attribute_courier.producers import (
@@ -463,10 +464,11 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 @contextlib.contextmanager
 def far_away(url: str, delays_s: Iterator[float]) -> Iterator[str]:
     """A way to a server on which each answer takes a while longer."""
-    host, port = url.removeprefix("redis://").removesuffix("/0").split(":")
+    parts = urlsplit(url)
+    place = (parts.hostname or "", parts.port or 0)
 
     def pass_on(connection: socket.socket) -> None:
-        upstream = socket.create_connection((host, int(port)))
+        upstream = socket.create_connection(place)
         threading.Thread(target=_copy, args=(connection, upstream), daemon=True).start()
         threading.Thread(target=answer, args=(upstream, connection), daemon=True).start()
 
@@ -478,7 +480,10 @@ def far_away(url: str, delays_s: Iterator[float]) -> Iterator[str]:
         upstream.close()
 
     with listening(pass_on) as own:
-        yield f"redis://127.0.0.1:{own}/0"
+        yield f"redis://:{parts.password}@127.0.0.1:{own}/0"
+
+
+QUEUE = KEY_PREFIX + ACCEPT_QUEUE
 
 
 class TestTheTimeForTheWhole:
@@ -511,7 +516,10 @@ class TestTheTimeForTheWhole:
     ) -> None:
         with closing(server.url) as producer:
             producer.add_attributes(ADA, {"n": 1}, lane="bulk")  # Redis has the script now
-        delays_s = itertools.chain([0.9], itertools.repeat(60.0))
+        inbox.delete(QUEUE)
+        inbox.set(QUEUE, "no list, so the wake-up takes a round trip of its own")
+        # The password, the script, the wake-up.
+        delays_s = itertools.chain([0.0, 0.9], itertools.repeat(60.0))
         with far_away(server.url, delays_s) as url, self.producer_at(url) as producer:
             start = time.monotonic()
             receipt = producer.add_attributes(ADA, {"n": 2})

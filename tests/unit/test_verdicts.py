@@ -299,6 +299,7 @@ class TestA404:
             {"error": "Not found"},
             {"code": 404, "message": "Resource not found"},
             {"error": 'No route matches [POST] "/customers/attributes/custom"'},
+            {"message": "no such path: POST /v1/customers"},
         ],
     )
     def test_that_does_not_is_decided_by_a_ping(self, body: object) -> None:
@@ -424,6 +425,11 @@ class TestTheMessage:
     def test_keeps_the_words_of_a_page(self, status: int, body: bytes, message: str) -> None:
         """CM12, CM13"""
         assert answered(status, body).message == message
+
+    @pytest.mark.parametrize("depth", [19, 900])
+    def test_of_a_deeply_nested_body_is_read_as_far_as_is_sensible(self, depth: int) -> None:
+        verdict = answered(422, (b"[" * depth + b'"is odd"' + b"]" * depth))
+        assert verdict.kind is (Kind.CONTENT if depth < 20 else Kind.SERVER)
 
     def test_of_an_enormous_body_is_kept_within_its_size(self) -> None:
         whole = json.dumps({"errors": {"a": "x" * 500_000}}).encode()
