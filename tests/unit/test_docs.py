@@ -12,6 +12,7 @@ import shlex
 import tomllib
 from dataclasses import fields
 from datetime import date
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,8 @@ def answer(status: int, document: object = "") -> Answer:
     return Answer(status=status, body=json.dumps(document).encode() if document != "" else b"")
 
 
+EMPTY: list[object] = ["", None, {}, [], {"entries": []}, {"entries": None}]
+
 ANSWERS: list[tuple[str, list[Answer | NoAnswer]]] = [
     ("our own side", [NoAnswer(reason="no proxy", sent=False, own_side=True), answer(407)]),
     ("3xx", [answer(301), answer(308, REFUSAL)]),
@@ -264,7 +267,7 @@ ANSWERS: list[tuple[str, list[Answer | NoAnswer]]] = [
     (
         "any other 2xx without customers",
         [
-            *(answer(200, body) for body in ("", None, {}, [], {"entries": []}, {"entries": None})),
+            *map(partial(answer, 200), EMPTY),
             answer(404, REFUSAL | {"message": "Can't find any customers with email", "code": 404}),
         ],
     ),
