@@ -85,6 +85,6 @@ class Failure(click.ClickException):
 def main() -> None:
     """Deliver custom attributes to ChartMogul customers, by email.
 
-    Settings come from the environment: CHARTMOGUL_API_KEY, COURIER_REDIS_URL and more, which the
-    README lists.
+    Settings come from the environment: CHARTMOGUL_API_KEY, COURIER_REDIS_URL and more, which
+    docs/settings.md lists.
     """

@@ -1,4 +1,4 @@
-"""The settings, read once from the environment. README.md has the table of variables."""
+"""The settings, read once from the environment. docs/settings.md has the table of variables."""
 
 from __future__ import annotations
 

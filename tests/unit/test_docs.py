@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import tomllib
 from dataclasses import fields
 from datetime import date
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ import attribute_courier
 from attribute_courier import CourierError
 from attribute_courier.cli import main
 from attribute_courier.config import Settings, load_settings
+from attribute_courier.config.redis_errors import PRODUCER_RIGHTS, worker_rights
 from attribute_courier.jobs.outcome import STATUSES, SUCCESSES
-from attribute_courier.worker.chartmogul import Answer
+from attribute_courier.worker.chartmogul import MAX_BODY, Answer, NoAnswer
 from attribute_courier.worker.verdicts import judge
 
 ROOT = Path(__file__).parents[2]
@@ -220,6 +223,14 @@ def test_every_field_of_the_settings_has_a_variable_on_the_page(
     assert set(documented()) - set(SAMPLES) == of_a_file_or_account | ALLOWS_ANOTHER
 
 
+@pytest.mark.parametrize(
+    ("who", "rights"), [("producer", PRODUCER_RIGHTS), ("worker", worker_rights())]
+)
+def test_the_rights_in_redis_are_those_that_are_needed(who: str, rights: str) -> None:
+    [listed] = re.findall(rf"^```text {who}\n(.*?)^```$", TEXTS["operating.md"], re.M | re.S)
+    assert listed.split() == rights.split()
+
+
 # --- outcomes and answers ----------------------------------------------------------------------
 
 
@@ -230,14 +241,57 @@ def test_the_table_of_outcomes_has_every_status_and_says_which_end_well() -> Non
     assert {row[0].strip("`"): row[2] for row in rows} == endings | {"pending": ""}
 
 
+CUSTOMER = {"entries": [{"uuid": "cus_1", "attributes": {"custom": {"age": 8}}}]}
+REFUSAL = {"code": 1, "message": "said", "param": None}
+
+
+def answer(status: int, document: object = "") -> Answer:
+    return Answer(status=status, body=json.dumps(document).encode() if document != "" else b"")
+
+
+EMPTY: list[object] = ["", None, {}, [], {"entries": []}, {"entries": None}]
+
+ANSWERS: list[tuple[str, list[Answer | NoAnswer]]] = [
+    ("our own side", [NoAnswer(reason="no proxy", sent=False, own_side=True), answer(407)]),
+    ("3xx", [answer(301), answer(308, REFUSAL)]),
+    (
+        "429; 503 that speaks",
+        [answer(429), answer(503, REFUSAL | {"message": "Too many parallel"})],
+    ),
+    ("2xx, the values are shown", [answer(200, CUSTOMER), answer(202, CUSTOMER)]),
+    ("2xx, larger than", [Answer(status=200, body=b'{"entries": [' + b" " * MAX_BODY)]),
+    ("2xx whose body is an error", []),
+    ("2xx with customers", [answer(200, {"entries": [{"uuid": "cus_1"}]})]),
+    ("202, 204 without values", [answer(202, {}), answer(204)]),
+    ("any other 2xx with something", [Answer(status=200, body=b"<html>Hello</html>")]),
+    (
+        "any other 2xx without customers",
+        [
+            *map(partial(answer, 200), EMPTY),
+            answer(404, REFUSAL | {"message": "Can't find any customers with email", "code": 404}),
+        ],
+    ),
+    ("413", [answer(413), answer(413, REFUSAL)]),
+    ("any other 4xx but", [Answer(status=status, body=b"<p>No") for status in (400, 401, 404)]),
+    ("404 that does not speak", [answer(404, {"error": "Not found"})]),
+    ("401, 402, 403", [answer(status, REFUSAL) for status in (401, 402, 403)]),
+    ("400, 422 and every", [answer(status, REFUSAL) for status in (400, 422, 409, 418)]),
+    (
+        "408, 425, 5xx",
+        [
+            *(answer(status, REFUSAL) for status in (408, 425, 500, 502, 503, 504, 520, 524)),
+            NoAnswer(reason="the connection failed", sent=True),
+        ],
+    ),
+]
+"""For each row of the page's table, by its first words: answers that it is about."""
+
+
 def test_the_table_of_answers_is_the_one_that_the_worker_goes_by() -> None:
-    error = b'{"code": 0, "message": "no"}'
-    said: dict[int, str] = {}
-    for answer, whose, _ in table("outcomes.md", "answer"):
-        if found := re.match(r"(\d{3}(?:, \d{3})*)(?: and every other|, 5xx|$|;)", answer):
-            said |= {int(code): whose for code in found[1].split(", ")}
-    assert len(said) > 6
-    assert {status: judge(Answer(status=status, body=error)).kind.value for status in said} == said
+    rows = table("outcomes.md", "answer")
+    for (words, answers), row in zip(ANSWERS, rows, strict=True):
+        assert row[0].startswith(words)
+        assert {judge(each).kind.value for each in answers} <= {row[1]}, words
 
 
 def test_a_promise_names_a_test_that_exists() -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,8 @@ from attribute_courier.cli.importing.rejects import Rejects
 from attribute_courier.cli.importing.report import Report
 from attribute_courier.cli.importing.table import Table, TableError
 from attribute_courier.jobs.build import build_job
+
+pytestmark = pytest.mark.fuzz
 
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 GOOD = [f"good{n}@example.com" for n in range(3)]
