@@ -14,6 +14,7 @@ from ..jobs.emails import mailbox_id_of
 from ..jobs.job import time_of
 from ..jobs.outcome import STATUSES, Customer, Outcome, Status
 from .keys import Keys
+from .scripts import as_bytes
 
 _PAGE = 500
 _LOOK_AGAIN_S = 5.0
@@ -162,9 +163,9 @@ class Outcomes:
         # All at one moment: a job is in one of the three, and goes on from one to the next.
         pipeline = self._client.pipeline(transaction=True)
         for job_id in job_ids:
-            pipeline.get(self._keys.of("outcome", job_id))
-            pipeline.hgetall(self._keys.of("job", job_id))
-            pipeline.hexists(self._keys.inbox, job_id)
+            pipeline.get(as_bytes(self._keys.of("outcome", job_id)))
+            pipeline.hgetall(as_bytes(self._keys.of("job", job_id)))
+            pipeline.hexists(self._keys.inbox, as_bytes(job_id))
         answers = iter(pipeline.execute() if job_ids else [])
         found: list[Outcome | None] = []
         for job_id in job_ids:

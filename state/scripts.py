@@ -38,7 +38,7 @@ class Script:
         Raises:
             redis.RedisError: Redis does not answer, or answers with an error.
         """
-        args = [self._prefix, _ENCODER.encode(arg), *raw]
+        args: list[str | bytes] = [self._prefix, _encoded(arg), *map(as_bytes, raw)]
         try:
             return self._client.evalsha(self._script.sha, 1, *args)
         except NoScriptError:
@@ -56,7 +56,7 @@ class Script:
     def _run_batch(self, args: Sequence[Mapping[str, object]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for arg in args:
-            pipeline.evalsha(self._script.sha, 1, self._prefix, _ENCODER.encode(arg))
+            pipeline.evalsha(self._script.sha, 1, self._prefix, _encoded(arg))
         return pipeline.execute() if args else []
 
 
@@ -74,6 +74,15 @@ def source(name: str) -> str:
 
 def _read(name: str) -> str:
     return files(_PACKAGE).joinpath(f"{name}.lua").read_text("utf-8")
+
+
+def as_bytes(text: str) -> bytes:
+    """Text for Redis. Bytes that were no UTF-8 when they came from there go back as they were."""
+    return text.encode(errors="surrogateescape")
+
+
+def _encoded(arg: Mapping[str, object]) -> bytes:
+    return as_bytes(_ENCODER.encode(arg))
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

@@ -79,7 +79,9 @@ local function check_late(token, at, allowed)
     'LIMIT', many, 1)[2]
   local wait_us = before and tonumber(before) + window_us - now.account or 0
   if wait_us > 0 or now.account - at > 2000 then
-    redis.call('ZADD', key('ledger'), 'XX', text(now.account + math.max(0, wait_us)), token)
+    local leaves = now.account + math.max(0, wait_us)
+    redis.call('ZADD', key('ledger'), 'XX', text(leaves), token)
+    set_pace('last', math.max(pace.last or 0, leaves))
   end
   return math.max(0, wait_us)
 end

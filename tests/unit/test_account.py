@@ -101,9 +101,6 @@ class TestPace:
         assert paced.size("ledger") == before - 1
         assert paced.size("waiting") == 0
 
-    @pytest.mark.xfail(
-        strict=True, reason="one claimed 50 ms late and the next leave at the same account time"
-    )
     def test_a_late_request_is_counted_when_it_leaves(self, paced: Account) -> None:
         fill(paced, 3)
         paced.claim()
