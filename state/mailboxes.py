@@ -7,18 +7,16 @@ Redis's own. `lua/_mailbox.lua` says how a mailbox is kept.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
 
-from ..jobs.attributes import Attribute, AttributeType
 from ..jobs.job import EPOCH, AttributeJob, time_of
 from ..jobs.outcome import Outcome
+from .attribute_form import digest_of, payload_of, value_of
 from .claims import (
     AccountNews,
     Claim,
@@ -97,7 +95,7 @@ class Mailboxes:
             {
                 "key": attribute.key,
                 "type": attribute.type,
-                "payload": _payload(attribute),
+                "payload": payload_of(attribute),
                 "digest": digest_of(attribute) if job.only_changed else "",
             }
             for attribute in job.attributes
@@ -242,7 +240,7 @@ def _next(answer: Mapping[str, Any], asked_s: float) -> Next:
         now_us=int(answer["redis_us"]),
         account_us=int(answer["account_us"]),
         claimed_s=asked_s,
-        values=tuple(_value(value) for value in answer["values"]),
+        values=tuple(value_of(value) for value in answer["values"]),
         jobs=tuple(jobs),
         failures=int(answer["failures"]),
         batch=int(answer["batch"]),
@@ -250,19 +248,6 @@ def _next(answer: Mapping[str, Any], asked_s: float) -> Next:
         inbox=bool(answer["inbox"]),
         superseded=superseded,
         damaged=damaged,
-    )
-
-
-def _value(held: Mapping[str, str]) -> Value:
-    type_, value, *source = json.loads(held["payload"])
-    return Value(
-        version=held["version"],
-        attribute=Attribute(
-            type=AttributeType(type_),
-            key=held["key"],
-            value=value,
-            source=source[0] if source else None,
-        ),
     )
 
 
@@ -297,19 +282,6 @@ def _settled_value(value: Value, settlement: Settlement) -> dict[str, str]:
     if key in settlement.seen:
         took = digest_of(value.attribute)
     return {"key": key, "version": value.version, "took": took}
-
-
-def digest_of(attribute: Attribute) -> str:
-    """Eight characters that are the same for the same type and value."""
-    content = json.dumps([attribute.type, attribute.value], ensure_ascii=False)
-    return urlsafe_b64encode(hashlib.sha256(content.encode()).digest()[:6]).decode()
-
-
-def _payload(attribute: Attribute) -> str:
-    content = [attribute.type, attribute.value]
-    if attribute.source is not None:
-        content.append(attribute.source)
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 _MICROSECOND = time_of(1) - time_of(0)

@@ -13,6 +13,7 @@ import redis
 from attribute_courier.jobs.attributes import Attribute
 from attribute_courier.jobs.emails import mailbox_id_of
 from attribute_courier.jobs.outcome import Status
+from attribute_courier.state.attribute_form import digest_of
 from attribute_courier.state.claims import (
     AccountNews,
     Claim,
@@ -23,7 +24,7 @@ from attribute_courier.state.claims import (
 )
 from attribute_courier.state.inbox import Inbox
 from attribute_courier.state.keys import Keys
-from attribute_courier.state.mailboxes import Mailboxes, digest_of
+from attribute_courier.state.mailboxes import Mailboxes
 
 from ..account_state import ADA, BOB, EVE, KEEP_S, KEYS, LIMITS, RETENTION_S, Account, idle, values
 from ..redis_clock import RedisClock
