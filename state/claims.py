@@ -34,11 +34,12 @@ class Limits:
 class Staged:
     """What came of moving a job from the inbox to its mailbox."""
 
-    result: Literal["staged", "superseded", "unchanged", "known", "future", "mistyped"]
+    result: Literal["staged", "superseded", "unchanged", "known", "future", "mistyped", "error"]
+    """`error`: Redis could not, since a key of this email is damaged. The job stays there."""
     superseded: tuple[str, ...] = ()
     """Ids of the jobs that this one brought to their end, since it is newer."""
     mistyped: str = ""
-    """In words, which keys had another type before."""
+    """In words, which keys had another type before; or what Redis answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +100,12 @@ class Claim:
     """The account's time of it."""
     claimed_s: float
     """This machine's monotonic time just before the claim was asked for."""
+    answered_s: float
+    """The same, when it was answered."""
     values: tuple[Value, ...]
     jobs: tuple[PendingJob, ...]
+    unsent: tuple[Value, ...] = ()
+    """Further values of the last job, which did not fit into the request."""
     failures: int = 0
     """Failures of the server in a row, for this email."""
     batch: int = 0

@@ -78,14 +78,7 @@ class Mailboxes:
         answers = self._stage.batch(
             [self._stage_args(taken, job, worker_us) for taken, job in jobs]
         )
-        return [
-            Staged(
-                result=answer["result"],
-                superseded=tuple(answer["superseded"] or ()),
-                mistyped=answer["mistyped"],
-            )
-            for answer in map(json.loads, answers)
-        ]
+        return [_staged(answer) for answer in answers]
 
     def _stage_args(self, taken: Taken, job: AttributeJob, worker_us: int) -> dict[str, object]:
         when: dict[str, object] = {"arrived": taken.arrived_us}
@@ -220,6 +213,17 @@ class Mailboxes:
         return tuple(found)
 
 
+def _staged(answer: str | Exception) -> Staged:
+    if isinstance(answer, Exception):
+        return Staged(result="error", mistyped=str(answer))
+    found = json.loads(answer)
+    return Staged(
+        result=found["result"],
+        superseded=tuple(found["superseded"] or ()),
+        mistyped=found["mistyped"],
+    )
+
+
 def _next(answer: Mapping[str, Any], asked_s: float) -> Next:
     superseded, damaged = tuple(answer["superseded"] or ()), int(answer["damaged"])
     match answer["kind"]:
@@ -240,7 +244,9 @@ def _next(answer: Mapping[str, Any], asked_s: float) -> Next:
         now_us=int(answer["redis_us"]),
         account_us=int(answer["account_us"]),
         claimed_s=asked_s,
+        answered_s=time.monotonic(),
         values=tuple(value_of(value) for value in answer["values"]),
+        unsent=tuple(value_of(value) for value in answer["unsent"] or ()),
         jobs=tuple(jobs),
         failures=int(answer["failures"]),
         batch=int(answer["batch"]),

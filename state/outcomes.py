@@ -58,7 +58,7 @@ class Outcomes:
 
     def get(self, job_id: str) -> Outcome | None:
         """What is known of a job; None if nothing is (or no more, after the retention)."""
-        return self._all([job_id])[0]
+        return self.many([job_id])[0]
 
     def wait(self, job_id: str, timeout_s: float | None) -> Outcome | None:
         """What is known of a job once it is settled, or when the time is up.
@@ -88,7 +88,7 @@ class Outcomes:
 
     def statuses(self, job_ids: Sequence[str]) -> list[Status | None]:
         """Of each job, where it stands, in one round trip; None if nothing is known of it."""
-        return [outcome.status if outcome else None for outcome in self._all(job_ids)]
+        return [outcome.status if outcome else None for outcome in self.many(job_ids)]
 
     def of_email(self, email: str, *, limit: int = 100) -> list[Outcome]:
         """The email's jobs, newest first: those that wait, and of the settled ones the last 100."""
@@ -99,7 +99,7 @@ class Outcomes:
         mailbox, history = pipeline.execute()
         waiting = [entry[16:52] for field, entry in mailbox.items() if field.startswith("#")]
         settled = [job for field, job in history.items() if field[0] == "@" and field != "@n"]
-        found = [each for each in self._all(list(dict.fromkeys(waiting + settled))) if each]
+        found = [each for each in self.many(list(dict.fromkeys(waiting + settled))) if each]
         oldest = datetime.min.replace(tzinfo=UTC)
         found.sort(key=lambda outcome: outcome.accepted_at or oldest, reverse=True)
         return found[:limit]
@@ -124,7 +124,7 @@ class Outcomes:
                 self._keys.outcomes, max=newest, min=oldest, count=_PAGE
             )
             # A replayed job is in the stream more than once, and may stand otherwise by now.
-            for outcome in self._all(_wanted(entries, statuses)):
+            for outcome in self.many(_wanted(entries, statuses)):
                 if outcome is None or outcome.job_id in seen:
                     continue
                 if not statuses or outcome.status in statuses:
@@ -144,7 +144,7 @@ class Outcomes:
         while True:
             answer = self._client.xread({self._keys.outcomes: after}, count=_PAGE)
             entries = answer[0][1] if answer else []
-            yield from (each for each in self._all(_wanted(entries, statuses)) if each)
+            yield from (each for each in self.many(_wanted(entries, statuses)) if each)
             if entries:
                 after = entries[-1][0]
             else:
@@ -159,7 +159,8 @@ class Outcomes:
         seconds, microseconds = self._client.time()
         return time_of(int(seconds) * 1_000_000 + int(microseconds))
 
-    def _all(self, job_ids: Sequence[str]) -> list[Outcome | None]:
+    def many(self, job_ids: Sequence[str]) -> list[Outcome | None]:
+        """What is known of each of these jobs, at one moment and in one round trip."""
         # All at one moment: a job is in one of the three, and goes on from one to the next.
         pipeline = self._client.pipeline(transaction=True)
         for job_id in job_ids:

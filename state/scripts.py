@@ -46,18 +46,28 @@ class Script:
             return self._client.eval(str(self._script.script), 1, *args)
 
     def batch(self, args: Sequence[Mapping[str, object]]) -> list[Any]:
-        """Run it once for each of `args`, one after the other, in one round trip."""
-        try:
-            return self._run_batch(args)
-        except NoScriptError:  # then none of them ran
+        """Run it once for each of `args`, one after the other, in one round trip.
+
+        Returns:
+            Their answers; for one that Redis answered with an error, that error.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or answers all of them with errors.
+        """
+        answers = self._run_batch(args)
+        if any(isinstance(answer, NoScriptError) for answer in answers):  # then none of them ran
             self._client.script_load(str(self._script.script))
-            return self._run_batch(args)
+            answers = self._run_batch(args)
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        if errors and len(errors) == len(answers):
+            raise errors[0]
+        return answers
 
     def _run_batch(self, args: Sequence[Mapping[str, object]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for arg in args:
             pipeline.evalsha(self._script.sha, 1, self._prefix, _encoded(arg))
-        return pipeline.execute() if args else []
+        return pipeline.execute(raise_on_error=False) if args else []
 
 
 @cache

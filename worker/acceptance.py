@@ -104,6 +104,8 @@ class Acceptance:
                     self._reject(each, "occurred_at: lies more than 5 minutes ahead of all clocks")
                 case "mistyped":
                     self._reject(each, f"{staged.mistyped} (COURIER_STRICT_TYPES)")
+                case "error":
+                    log.error("job %s: not accepted, tried again: %s", each.job_id, staged.mistyped)
                 case "staged" if job.lane == "live":
                     self._notifier.received(job)
                 case "superseded" | "unchanged":

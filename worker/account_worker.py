@@ -115,7 +115,8 @@ class AccountWorker:
         elif needs.deliver:
             self._notifier.deliver(self.account)
         if needs.probe and self.health.probe_is_due():
-            self._probe()
+            # Not here: a ping that hangs must not keep the other accounts waiting.
+            threading.Thread(target=self._probe, name=f"ping-{self.account}", daemon=True).start()
         return max(needs.soonest_s, 0.02)
 
     def _probe(self) -> None:

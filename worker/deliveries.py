@@ -43,6 +43,10 @@ STINT_S = 10
 """A stint asks for no further delivery after so long, so that other accounts get their turn."""
 PONG_HOLDS_S = 60
 """So long after a ping was answered, the route counts as right: each ping is a request, too."""
+MANY_SUPERSEDED = 100
+"""Of more superseded jobs at once, the rest is not shown in Flower."""
+MANY_NOT_SENT = 5
+"""So many claims that one stint gives back are worth a warning."""
 LEAVE_WITHIN_S = 0.1
 """A request leaves so soon after its claim, or not at all: later, its time belongs to others."""
 
@@ -56,6 +60,8 @@ class Stint:
     """How many jobs were settled with which outcome."""
     failed: Counter[str] = field(default_factory=Counter)
     """How many attempts failed with which answer."""
+    not_sent: int = 0
+    """Claims that were given back, since their requests were ready too late."""
     deliveries: int = 0
     """Requests that were answered, or not."""
     why: str = ""
@@ -115,16 +121,17 @@ class Deliveries:
         self._chartmogul.connect()
         step: Next | None = self._mailboxes.claim(stint.id)
         while step is not None:
-            self._note(step)
             match step:
                 case Idle():
+                    self._note(step)
                     stint.why = step.why
                     return stint
                 case Wait():
+                    self._note(step)
                     if not self._wait(step.wait_s, stopping):
                         return stint
                     step = self._mailboxes.claim(stint.id, reserved=step.reserved)
-                case Claim():
+                case Claim():  # its request leaves before anything else is done
                     step = self._deliver(step, stint, ends_s, stopping)
         if not stopping.is_set():
             self._notifier.deliver(self._account)  # another stint goes on
@@ -148,13 +155,23 @@ class Deliveries:
         answer = self._chartmogul.add_attributes(
             claim.email,
             [value.attribute.as_dict() for value in claim.values],
-            leave_by_s=claim.claimed_s + LEAVE_WITHIN_S,
+            leave_by_s=claim.answered_s + LEAVE_WITHIN_S,
             ends_by_s=claim.claimed_s + self._policy.timeout_s,
         )
         go_on = time.monotonic() < ends_s and not stopping.is_set()
         if isinstance(answer, NotSent):
             self._mailboxes.give_back(claim)
+            self._note(claim)
+            stint.not_sent += 1
+            if stint.not_sent == MANY_NOT_SENT:
+                log.warning(
+                    "account %s: requests are ready too late and given back: "
+                    "is this machine, or the connection to ChartMogul, very slow?",
+                    self._account,
+                )
+            self._chartmogul.connect()
             return self._mailboxes.claim(stint.id) if go_on else None
+        accepts = go_on and claim.inbox  # with no other claim in hand
         verdict = self._judge(answer)
         reason = self._masked(verdict, claim)
         settlement = settle(verdict, claim, self._policy, reason=reason)
@@ -167,7 +184,7 @@ class Deliveries:
                 retry_after_s=verdict.retry_after_s,
                 probe_delays_s=self._probe_delays_s,
             ),
-            stint=stint.id if go_on else None,
+            stint=stint.id if go_on and not accepts else None,
         )
         if settled.paused:
             log.error("account %s: paused: %s", self._account, reason)
@@ -179,8 +196,10 @@ class Deliveries:
         for outcome in settled.outcomes:
             if outcome.lane == "live":  # Flower does not show bulk jobs
                 self._notifier.report(outcome)
-        if claim.inbox and go_on and self._acceptance.accept() and isinstance(settled.next, Idle):
-            return self._mailboxes.claim(stint.id)  # what was accepted just now is due
+        self._note(claim)
+        if accepts:
+            self._acceptance.accept()
+            return self._mailboxes.claim(stint.id)
         return settled.next
 
     def _judge(self, answer: Answer | NoAnswer) -> Verdict:
@@ -212,8 +231,7 @@ class Deliveries:
                 self._account,
                 step.damaged,
             )
-        for job_id in step.superseded:
-            outcome = self._outcomes.get(job_id)
+        for outcome in self._outcomes.many(step.superseded[:MANY_SUPERSEDED]):
             if outcome is not None and outcome.lane == "live":
                 self._notifier.report(outcome)
 

@@ -44,7 +44,15 @@ class Ticker:
             self._note_step(step_s)
         if not work_exists(self._client, list(self._workers)):
             return TICK_S
-        return min([TICK_S, *(worker.tick() for worker in self._workers.values())])
+        wait_s, errors = TICK_S, []
+        for worker in self._workers.values():
+            try:
+                wait_s = min(wait_s, worker.tick())
+            except RedisError as error:  # perhaps a damaged key, which is this account's alone
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return wait_s
 
     def _note_step(self, step_s: float) -> None:
         direction = "ahead" if step_s > 0 else "back"

@@ -19,5 +19,12 @@ local function redis_time()
   return time[1] * 1000000 + time[2]
 end
 
+-- A command with very many arguments: Lua unpacks some thousand at once.
+local function in_slices(command, name, arguments)
+  for first = 1, #arguments, 1000 do
+    redis.call(command, name, unpack(arguments, first, math.min(first + 999, #arguments)))
+  end
+end
+
 -- What time it is: `redis` is Redis's own; `account` and `later` are set by `read_clock`.
 local now = { redis = redis_time() }

@@ -1,7 +1,8 @@
 -- Mailboxes: one for each email, with the newest value of each attribute key that is not delivered.
 -- Fields of the hash `mailbox:<id>`:
 --   <key>      number of its job in this mailbox, then the value as JSON: 7["String","pro"]
---   #<number>  the job's version, how many values are still its own, and `!` if it failed alone
+--   #<number>  the job's version, how many values are still its own, `+` if others of it were delivered,
+--              and `!` if it failed alone
 --   @next      number of the next job         @live      set when a live job came in
 --   @lease     token of the delivery          @sending   key=version, … of the request in flight
 --   @failures  failures of the server in a row
@@ -21,13 +22,14 @@ local function read_job(content)
     version = string.sub(content, 1, VERSION),
     id = job_of(content),
     left = tonumber(string.match(content, '^%d+', VERSION + 1)) or 0,
+    in_part = string.find(content, '+', VERSION + 1, true) ~= nil,
     failed = string.sub(content, -1) == '!',
     keys = {},
   }
 end
 
 local function job_entry(job)
-  return job.version .. text(job.left) .. (job.failed and '!' or '')
+  return job.version .. text(job.left) .. (job.in_part and '+' or '') .. (job.failed and '!' or '')
 end
 
 -- All that is in a mailbox. A value whose job is missing belongs to nobody: its key is in `damaged`.
@@ -60,8 +62,9 @@ local function read_mailbox(mailbox)
 end
 
 -- Puts a mailbox where it belongs, `delay_us` from now: into its lane, or into `later`. It must stand
--- nowhere, or in the place `from`.
-local function make_due(mailbox, delay_us, from)
+-- nowhere, or in the place `from`. In its lane it is the last, or, where it was not at fault that nothing
+-- came of its delivery, the `first`.
+local function make_due(mailbox, delay_us, from, first)
   local state = redis.call('HMGET', key('mailbox:' .. mailbox), '@live', '@failures', '@rest')
   delay_us = math.max(delay_us, (tonumber(state[3]) or 0) - now.account)
   if from then
@@ -71,11 +74,17 @@ local function make_due(mailbox, delay_us, from)
     redis.call('ZADD', key('later'), text(now.later + delay_us), mailbox)
   else
     local lane = (tonumber(state[2]) or 0) > 0 and 'failing' or state[1] and 'live' or 'bulk'
-    redis.call('ZADD', key('due:' .. lane), 'NX', text(now.redis), mailbox) -- it keeps its place
+    local head = first and redis.call('ZRANGE', key('due:' .. lane), 0, 0, 'WITHSCORES')[2]
+    local since = head and math.min(now.redis, head - 1) or now.redis
+    redis.call('ZADD', key('due:' .. lane), 'NX', text(since), mailbox) -- else it keeps its place
   end
   return math.max(0, delay_us)
 end
 
-local function end_lease(mailbox)
+-- `failing`: whether the server failed on it before.
+local function end_lease(mailbox, failing)
   redis.call('ZREM', key('leases'), mailbox)
+  if failing then
+    redis.call('ZREM', key('leases:failing'), mailbox)
+  end
 end

@@ -24,8 +24,7 @@ local function refill()
   end
   local expired = redis.call('ZRANGEBYSCORE', key('leases'), '-inf', text(now.account), 'LIMIT', 0, MOVED)
   for _, mailbox in ipairs(expired) do
-    end_lease(mailbox)
-    redis.call('ZREM', key('leases:failing'), mailbox)
+    end_lease(mailbox, true)
     redis.call('HDEL', key('mailbox:' .. mailbox), '@lease')
     make_due(mailbox, 0)
   end
@@ -86,18 +85,18 @@ local function pop_due(options)
   return pop_first({ 'live', 'bulk', 'failing' }, options)
 end
 
--- While the circuit is open, one email at a time is a probe: soon a live one that has not failed yet,
--- seldom any other. The newest live one: where some emails alone fail, others like them are ahead of
--- what came since, and each would cost a probe.
+-- While the circuit is open, one email at a time is a probe: often one that has not failed yet, seldom
+-- another. The newest of a lane: where some emails alone fail, others like them are ahead of what came
+-- since, and each would cost a probe.
 local function pop_probe(options, circuit)
-  if math.min(circuit.next_us, circuit.slow_us) > now.account then
-    return nil
+  for _, lane in ipairs(circuit.next_us <= now.account and { 'live', 'bulk' } or {}) do
+    local newest = redis.call('ZPOPMAX', key('due:' .. lane))[1]
+    if newest then
+      return newest, lane
+    end
   end
-  local newest = redis.call('ZPOPMAX', key('due:live'))[1]
-  if newest then
-    return newest, 'live'
-  elseif circuit.slow_us <= now.account then
-    return pop_first({ 'bulk', 'failing' }, options)
+  if circuit.slow_us <= now.account then
+    return pop_first({ 'failing' }, options)
   end
 end
 
@@ -131,8 +130,8 @@ local function fill_claim(claim, box, options)
       or #claim.values + #job.keys > options.max_attributes or bytes + size > options.max_bytes) then
       break
     end
-    local fields = redis.call('HGETALL', key('job:' .. job.id))
-    if #fields == 0 then
+    local fields = redis.pcall('HGETALL', key('job:' .. job.id))
+    if fields.err or #fields == 0 then
       damaged = damaged + 1 -- its record is lost, and the email with it
       redis.call('HDEL', key('mailbox:' .. claim.mailbox), '#' .. job.number, unpack(job.keys))
     else
@@ -142,9 +141,9 @@ local function fill_claim(claim, box, options)
         bytes = bytes + #name + #payload + 40
         if n > 1 and (#claim.values >= options.max_attributes or bytes > options.max_bytes) then
           whole = false
-          break
         end
-        claim.values[#claim.values + 1] = { key = name, version = job.version, payload = payload }
+        local values = whole and claim.values or claim.unsent
+        values[#values + 1] = { key = name, version = job.version, payload = payload }
       end
       count = count + 1
       claim.jobs[count] = { id = job.id, fields = fields, whole = whole, failed = job.failed }
@@ -162,7 +161,7 @@ local function tidy(id, box)
   for number, job in pairs(box.jobs) do
     if #job.keys == 0 then
       redis.call('HDEL', mailbox, '#' .. number)
-      settle_job(job.id, id, 'superseded', {})
+      settle_job(job.id, id, job.in_part and 'delivered' or 'superseded', {})
       superseded[#superseded + 1] = job.id
       box.jobs[number] = nil
     end
@@ -189,7 +188,7 @@ local function claim_mailbox(mailbox, lane, token, options)
   local claim = { kind = 'claim', mailbox = mailbox, token = token,
     redis_us = text(now.redis), account_us = text(now.account),
     failures = tonumber(box.state.failures) or 0, batch = tonumber(box.state.batch) or 0,
-    values = {}, jobs = {} }
+    values = {}, unsent = {}, jobs = {} }
   fill_claim(claim, box, options)
   if #claim.jobs == 0 then -- nothing is left, or its records are lost
     local left = redis.call('HLEN', key('mailbox:' .. mailbox)) > 0 and next(read_mailbox(mailbox).jobs)
@@ -231,7 +230,7 @@ local function claim_next(options, token, circuit)
     end
     local claim = mailbox and claim_mailbox(mailbox, lane, token, options)
     if claim or not mailbox then
-      return claim
+      return claim, lane
     end
   end
 end
@@ -249,10 +248,7 @@ local function wait_for(options, at, circuit, looked)
     return idle(nil, 'the next time is far')
   end
   if redis.call('ZCARD', key('waiting')) >= OTHERS then
-    redis.call('ZREMRANGEBYSCORE', key('waiting'), '-inf', text(now.account - DEAD_US))
-    if redis.call('ZCARD', key('waiting')) >= OTHERS then
-      return idle(nil, 'enough others wait')
-    end
+    return idle(nil, 'enough others wait')
   end
   local token = options.stint .. '.' .. text(at)
   reserve(token, at)
@@ -276,6 +272,7 @@ local function reserve_or_claim(options)
     set_pace('looked', now.account)
     refill()
     redis.call('ZREMRANGEBYRANK', key('ledger'), 0, -MANY - 10)
+    redis.call('ZREMRANGEBYSCORE', key('waiting'), '-inf', text(now.account - DEAD_US))
     full = full and redis.call('ZCARD', key('leases')) >= options.max_parallel
   end
   if full then
@@ -300,10 +297,10 @@ local function reserve_or_claim(options)
     end
   end
   local own = token or options.stint .. '.' .. text(at)
-  local claim = claim_next(options, own, circuit)
+  local claim, lane = claim_next(options, own, circuit)
   if not claim and not looks then
     refill()
-    claim = claim_next(options, own, circuit)
+    claim, lane = claim_next(options, own, circuit)
   end
   if not claim then
     return idle(token, circuit and 'circuit open' or 'nothing due')
@@ -315,7 +312,7 @@ local function reserve_or_claim(options)
   end
   set_pace('claims', ((pace.claims or 0) + 1) % 1000000)
   if circuit then
-    note_probe(circuit)
+    note_probe(circuit, lane)
   end
   -- Others are due and nobody waits behind this one: another stint is needed.
   claim.ask = looks and anything_due() and redis.call('ZCARD', key('waiting')) == 0

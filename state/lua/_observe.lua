@@ -32,8 +32,7 @@ local function server_failed(answer)
   local emails = answer.fresh and redis.call('HINCRBY', circuit, 'emails', 1) or 0
   redis.call('HSET', circuit, 'reason', answer.reason)
   if emails >= EMAILS and redis.call('HSETNX', circuit, 'opened', text(now.redis)) == 1 then
-    local at = text(now.account + 1000000)
-    redis.call('HSET', circuit, 'next', at, 'slow', at)
+    redis.call('HSET', circuit, 'next', text(now.account + 250000), 'slow', text(now.account + 1000000))
   end
   redis.call('EXPIRE', circuit, KEPT_S)
   anything_held = true

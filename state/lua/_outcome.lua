@@ -25,7 +25,7 @@ end
 
 local function write_email(mailbox)
   if #email_fields > 0 then
-    redis.call('HSET', key('email:' .. mailbox), unpack(email_fields))
+    in_slices('HSET', key('email:' .. mailbox), email_fields)
     redis.call('EXPIRE', key('email:' .. mailbox), arg.retention_s)
     email_fields = {}
   end

@@ -7,9 +7,8 @@ local box = key('mailbox:' .. arg.mailbox)
 if redis.call('HGET', box, '@lease') ~= arg.token then
   return 0
 end
-end_lease(arg.mailbox)
-redis.call('ZREM', key('leases:failing'), arg.mailbox)
+end_lease(arg.mailbox, true)
 redis.call('HDEL', box, '@lease', '@sending')
 redis.call('ZREM', key('ledger'), arg.token)
-make_due(arg.mailbox, 0)
+make_due(arg.mailbox, 0, nil, true)
 return 1

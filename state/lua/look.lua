@@ -10,8 +10,8 @@ local function first(name)
   return redis.call('ZRANGE', key(name), 0, 0, 'WITHSCORES')[2]
 end
 local function expect(at, from)
-  if at then
-    soonest = math.min(soonest, math.max(0, tonumber(at) - from))
+  if at and tonumber(at) > from then
+    soonest = math.min(soonest, tonumber(at) - from)
   end
   return at and tonumber(at) <= from
 end
@@ -25,13 +25,13 @@ if pause[1] then
   return { inbox and 1 or 0, 0, probe and 1 or 0, math.ceil(soonest) }
 end
 
-local live = redis.call('EXISTS', key('due:live')) == 1
-local due = live or redis.call('EXISTS', key('due:bulk'), key('due:failing')) > 0
+local fresh = redis.call('EXISTS', key('due:live'), key('due:bulk')) > 0
+local due = fresh or redis.call('EXISTS', key('due:failing')) > 0
 due = expect(first('later'), now.later) or due
 due = expect(first('leases'), now.account) or due
 local circuit = due and read_circuit()
 if circuit then
-  due = expect(live and math.min(circuit.next_us, circuit.slow_us) or circuit.slow_us, now.account)
+  due = expect(fresh and circuit.next_us or circuit.slow_us, now.account)
 end
 local waiting = redis.call('ZCOUNT', key('waiting'), text(now.account - 2000000), '+inf') > 0
 local room = redis.call('ZCARD', key('leases')) < arg.max_parallel

@@ -15,7 +15,8 @@ end
 
 local mailboxes, jobs = 0, 0
 for _, mailbox in ipairs(arg.mailboxes) do
-  if redis.call('HEXISTS', key('mailbox:' .. mailbox), '@next') == 1 and not stands_somewhere(mailbox) then
+  -- A key of another type is nobody's mailbox: it costs that email only.
+  if redis.pcall('HEXISTS', key('mailbox:' .. mailbox), '@next') == 1 and not stands_somewhere(mailbox) then
     make_due(mailbox, 0)
     mailboxes = mailboxes + 1
   end

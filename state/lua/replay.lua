@@ -16,4 +16,7 @@ end
 redis.call('HSET', key('inbox'), arg.job, found.d)
 redis.call('ZADD', key('inbox:' .. (found.l or 'live')), text(math.max(now.redis, last_arrival(now.redis))), arg.job)
 redis.call('DEL', key('outcome:' .. arg.job))
+-- It keeps when it occurred, also where a wrong clock said that: stage does not judge it again.
+redis.call('SADD', key('replays'), arg.job)
+redis.call('EXPIRE', key('replays'), 30 * 24 * 60 * 60)
 return 1

@@ -53,6 +53,10 @@ local function judge_jobs(box)
       end
     end
     local in_part = result.status == 'delivered' and unsent > 0
+    if result.status == 'pending' and job.number and #job.keys == 0 then
+      result.status = job.in_part and 'delivered' or 'superseded' -- newer jobs came meanwhile
+      superseded[#superseded + 1] = result.id
+    end
     for _, name in ipairs(job.keys) do
       if result.status ~= 'pending' and not (in_part and sent[name] ~= job.version) then
         gone[#gone + 1] = name
@@ -61,6 +65,7 @@ local function judge_jobs(box)
     if result.status == 'pending' or in_part then
       note_pending(result)
       job.judged, job.left, job.failed = true, in_part and unsent or job.left, result.failed
+      job.in_part = job.in_part or in_part
       open[#open + 1] = in_part and result.id or nil
       if job.number then
         set[#set + 1] = '#' .. job.number
@@ -78,10 +83,7 @@ local function judge_jobs(box)
 end
 
 local function settle_mailbox(box)
-  end_lease(arg.mailbox)
-  if box.state.failures then
-    redis.call('ZREM', key('leases:failing'), arg.mailbox)
-  end
+  end_lease(arg.mailbox, box.state.failures)
   note_taken()
   local gone, set = judge_jobs(box)
   write_email(arg.mailbox)
@@ -109,11 +111,10 @@ local function settle_mailbox(box)
       gone[#gone + 1] = '@' .. name
     end
   end
-  redis.call('HDEL', box_key, '@lease', '@sending', unpack(gone))
-  if #set > 0 then
-    redis.call('HSET', box_key, unpack(set))
-  end
-  local due_us = text(now.redis + make_due(arg.mailbox, delay_us))
+  gone[#gone + 1], gone[#gone + 2] = '@lease', '@sending'
+  in_slices('HDEL', box_key, gone)
+  in_slices('HSET', box_key, set)
+  local due_us = text(now.redis + make_due(arg.mailbox, delay_us, nil, arg.answer.kind == 'pace'))
   for _, result in ipairs(arg.jobs) do
     if result.status == 'pending' and redis.call('EXISTS', key('job:' .. result.id)) == 1 then
       redis.call('HSET', key('job:' .. result.id), 'next', due_us)

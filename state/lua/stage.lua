@@ -43,19 +43,33 @@ for n in ipairs(keys) do
   holders[n] = holder(n)
 end
 
+-- When a job was accepted, by Redis's clock of then; nil where nothing is known of it any more.
+local function accepted_us(job)
+  local pending = redis.call('HGET', key('job:' .. job), 'accepted')
+  local settled = not pending and redis.call('GET', key('outcome:' .. job))
+  return tonumber(pending or settled and cjson.decode(settled).a or nil)
+end
+
 -- A job that does not say when it occurred is as new as its arrival. A version that lies ahead of
--- every arrival comes from a clock that was wrong: what arrived after it is newer.
+-- every arrival comes from a clock that was wrong: a job that arrived after the one with that version
+-- was accepted is newer.
 local function version_us()
   if arg.occurred then
     return arg.occurred
   end
-  local newest = 0
+  local newest = ''
   for n in ipairs(keys) do
-    newest = math.max(newest, holders[n] and tonumber(string.sub(holders[n].version, 1, 16)) or 0,
-      delivered[n] and tonumber(string.sub(delivered[n], 1, 16)) or 0)
+    for _, found in ipairs({ holders[n] and holders[n].version or '', delivered[n] or '' }) do
+      newest = found > newest and found or newest
+    end
   end
-  if newest > now.redis and newest > (tonumber(redis.call('GET', key('arrivals')) or 0)) then
-    return newest + 1
+  local newest_us = tonumber(string.sub(newest, 1, 16)) or 0
+  local latest = newest_us > now.redis and math.max(now.redis, last_arrival(now.redis))
+  if latest and newest_us > latest then
+    local accepted = accepted_us(job_of(newest))
+    if not accepted or accepted > latest or arg.arrived >= accepted then
+      return newest_us + 1
+    end
   end
   return arg.arrived
 end
@@ -79,8 +93,8 @@ if redis.call('EXISTS', key('job:' .. arg.job), key('outcome:' .. arg.job)) > 0 
   return answer('known')
 end
 if arg.occurred then
-  local latest = math.max(now.redis, arg.worker_us, tonumber(redis.call('GET', key('arrivals')) or 0))
-  if arg.occurred > latest + FUTURE_US then
+  local latest = math.max(now.redis, arg.worker_us, last_arrival(now.redis))
+  if arg.occurred > latest + FUTURE_US and redis.call('SREM', key('replays'), arg.job) == 0 then
     return answer('future')
   end
 end
@@ -113,7 +127,7 @@ for n, attribute in ipairs(arg.attributes) do
         -- A job whose values are in flight is judged by their answer.
         if content.left <= 0 and not leased then
           redis.call('HDEL', box_key, '#' .. older.number)
-          settle_job(older.id, arg.mailbox, 'superseded', {})
+          settle_job(older.id, arg.mailbox, content.in_part and 'delivered' or 'superseded', {})
           superseded[#superseded + 1] = older.id
         end
       end

@@ -17,15 +17,16 @@ local for_bulk = math.min(bulk, math.ceil(arg.limit * arg.bulk_share))
 live = math.min(live, arg.limit - for_bulk)
 bulk = math.min(bulk, arg.limit - live)
 
--- Another language's publisher writes the arrival itself: a time ahead of all others, or of no use,
--- counts as now.
+-- Another language's publisher writes the arrival itself, perhaps in milliseconds. A time ahead of all
+-- others, or of no use, counts as now.
+local YEAR_US = 366 * 24 * 3600 * 1000000
 local latest = math.max(now.redis, last_arrival(now.redis))
 local function arrival_of(score)
   score = tonumber(score)
-  if score > latest or score < now.redis - 366 * 24 * 3600 * 1000000 then
-    return latest
+  if score * 1000 <= latest and score * 1000 > latest - YEAR_US then
+    score = score * 1000
   end
-  return score
+  return score <= latest and score > latest - YEAR_US and score or latest
 end
 
 local taken = {}

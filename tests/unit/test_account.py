@@ -197,7 +197,7 @@ class TestCircuit:
         assert circuit is not None
         assert circuit.reason == "HTTP 500"
         assert circuit.opened_at == account.clock.now
-        assert circuit.next_probe_at == account.clock.now + timedelta(seconds=1)
+        assert circuit.next_probe_at == account.clock.now + timedelta(seconds=0.25)
         assert account.health.status().state == "circuit open"
         assert idle(account.next()) == "circuit open"
 

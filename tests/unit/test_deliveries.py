@@ -315,7 +315,7 @@ class TestFlower:
         desk.client.zadd(KEYS.of("leases"), {mailbox: 0})
         time.sleep(0.03)  # what has fallen due is looked for every 20 ms
         desk.run()
-        assert desk.notifier.reported_as() == [(older, "superseded"), (newer, "delivered")]
+        assert desk.notifier.reported_as() == [(newer, "delivered"), (older, "superseded")]
 
 
 def test_damaged_entries_are_told_of_and_harm_no_other(

@@ -137,6 +137,7 @@ def claims(draw: st.DrawFn) -> Claim:
         now_us=NOW_US,
         account_us=NOW_US,
         claimed_s=0,
+        answered_s=0.0,
         values=tuple(values),
         jobs=tuple(jobs),
         failures=draw(st.integers(0, 40)),

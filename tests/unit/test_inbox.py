@@ -119,11 +119,12 @@ class TestTake:
         assert account.taken[job.job_id].arrived_us == account.clock.us
         assert account.stage(job) == "staged"
 
-    def test_takes_milliseconds_as_now(self, account: Account) -> None:
+    def test_reads_milliseconds(self, account: Account) -> None:
         job = account.job(n=1)
-        account.client.zadd(KEYS.of("inbox:live"), {job.job_id: account.clock.us // 1000})
+        arrived_ms = account.clock.us // 1000 - 50
+        account.client.zadd(KEYS.of("inbox:live"), {job.job_id: arrived_ms})
         account.take()
-        assert account.taken[job.job_id].arrived_us == account.clock.us
+        assert account.taken[job.job_id].arrived_us == arrived_ms * 1000
 
     def test_forgets_an_arrival_without_a_document(self, account: Account) -> None:
         account.client.zadd(KEYS.of("inbox:live"), {"gone": 1})

@@ -66,6 +66,7 @@ def claim(
         now_us=now_us,
         account_us=now_us,
         claimed_s=0,
+        answered_s=0.0,
         failures=failures,
         batch=batch,
         values=values,

@@ -154,9 +154,9 @@ class TestPaused:
         self.pause(ticking)
         ticking.client.hset(KEYS.of("pause"), "probe", 1)
         ticking.tick()
+        wait_until(lambda: "ChartMogul answers again; going on" in caplog.text)
         assert [each["method"] for each in stand_in.requests()] == ["GET"]
         assert ticking.worker.health.status().state == "running"
-        assert "ChartMogul answers again; going on" in caplog.text
         ticking.tick()
         assert ticking.asked == (0, 1)
 
@@ -168,6 +168,7 @@ class TestPaused:
         ticking.client.hset(KEYS.of("pause"), "probe", 1)
         for _ in range(3):
             ticking.tick()
+        wait_until(stand_in.requests)
         assert len(stand_in.requests()) == 1, "the next ping comes after its delay"
         assert ticking.worker.health.status().state == "paused"
 
