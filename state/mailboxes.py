@@ -81,9 +81,9 @@ class Mailboxes:
         return [_staged(answer) for answer in answers]
 
     def _stage_args(self, taken: Taken, job: AttributeJob, worker_us: int) -> dict[str, object]:
-        when: dict[str, object] = {"arrived": taken.arrived_us}
+        when = {"arrived": taken.arrived_us}
         if job.occurred_at is not None:
-            when = {"occurred": (job.occurred_at - EPOCH) // _MICROSECOND}
+            when["occurred"] = (job.occurred_at - EPOCH) // _MICROSECOND
         attributes = [
             {
                 "key": attribute.key,

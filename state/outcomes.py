@@ -37,6 +37,7 @@ _LONG = {
     "t": "sent",
     "x": "settled",
     "d": "document",
+    "r": "arrived",
 }
 """Names of a settled job's fields: short in Redis, since there are many (`lua/_outcome.lua`).
 

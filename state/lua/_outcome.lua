@@ -10,7 +10,7 @@ local EXACT = 10000000000000 -- cjson writes whole numbers below this exactly
 
 local SHORT = {
   email = 'e', lane = 'l', keys = 'k', attempts = 'n', http_status = 'h', message = 'm', warning = 'w',
-  customers = 'c', occurred = 'o', accepted = 'a', sent = 't', settled = 'x', document = 'd',
+  customers = 'c', occurred = 'o', accepted = 'a', sent = 't', settled = 'x', document = 'd', arrived = 'r',
 }
 -- What most delivered jobs have is left out.
 local USUAL = { s = 'delivered', l = 'live', n = '1', h = '200' }

@@ -1,6 +1,6 @@
 -- stage: a job leaves the inbox for its email's mailbox, where the newest value of each key stands.
 -- include: common clock inbox mailbox outcome
--- arg: job, taken (its entry in `inbox:taken`), email, mailbox, lane, arrived or occurred (in microseconds;
+-- arg: job, taken (its entry in `inbox:taken`), email, mailbox, lane, arrived and occurred (in microseconds;
 --   the latter if the job says when its values became true), worker_us (the worker's own clock),
 --   attributes: [{ key, type, payload, digest }], retention_s, keep_s, strict (a key must keep the type
 --   that was first used for it), only_changed (skip what ChartMogul's answer showed the last time)
@@ -43,16 +43,15 @@ for n in ipairs(keys) do
   holders[n] = holder(n)
 end
 
--- When a job was accepted, by Redis's clock of then; nil where nothing is known of it any more.
-local function accepted_us(job)
-  local pending = redis.call('HGET', key('job:' .. job), 'accepted')
+-- When a job arrived whose version lies ahead, by Redis's clock of then; nil where that is not known.
+local function arrived_us(job)
+  local pending = redis.call('HGET', key('job:' .. job), 'arrived')
   local settled = not pending and redis.call('GET', key('outcome:' .. job))
-  return tonumber(pending or settled and cjson.decode(settled).a or nil)
+  return tonumber(pending or settled and cjson.decode(settled).r or nil)
 end
 
 -- A job that does not say when it occurred is as new as its arrival. A version that lies ahead of
--- every arrival comes from a clock that was wrong: a job that arrived after the one with that version
--- was accepted is newer.
+-- every arrival comes from a clock that was wrong: what arrived after that job is newer.
 local function version_us()
   if arg.occurred then
     return arg.occurred
@@ -66,8 +65,8 @@ local function version_us()
   local newest_us = tonumber(string.sub(newest, 1, 16)) or 0
   local latest = newest_us > now.redis and math.max(now.redis, last_arrival(now.redis))
   if latest and newest_us > latest then
-    local accepted = accepted_us(job_of(newest))
-    if not accepted or accepted > latest or arg.arrived >= accepted then
+    local arrived = arrived_us(job_of(newest))
+    if not arrived or arrived > latest or arg.arrived > arrived then
       return newest_us + 1
     end
   end
@@ -136,7 +135,8 @@ for n, attribute in ipairs(arg.attributes) do
 end
 
 local fields = { email = arg.email, lane = arg.lane, keys = table.concat(keys, ','), warning = mistyped,
-  occurred = string.format('%.0f', at), accepted = text(now.redis) }
+  occurred = string.format('%.0f', at), accepted = text(now.redis),
+  arrived = at > now.redis and text(arg.arrived) or '' }
 if own == 0 then
   local result = unchanged == #keys and 'unchanged' or 'superseded'
   settle_job(arg.job, arg.mailbox, result, fields)
