@@ -276,6 +276,7 @@ local function reserve_or_claim(options)
     set_pace('looked', now.account)
     refill()
     redis.call('ZREMRANGEBYRANK', key('ledger'), 0, -MANY - 10)
+    redis.call('ZREMRANGEBYSCORE', key('waiting'), '-inf', text(now.account - DEAD_US))
     full = full and redis.call('ZCARD', key('leases')) >= options.max_parallel
   end
   if full then
