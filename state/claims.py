@@ -101,6 +101,8 @@ class Claim:
     """This machine's monotonic time just before the claim was asked for."""
     values: tuple[Value, ...]
     jobs: tuple[PendingJob, ...]
+    unsent: tuple[Value, ...] = ()
+    """Values of the request's only job that it has no room for."""
     failures: int = 0
     """Failures of the server in a row, for this email."""
     batch: int = 0

@@ -244,6 +244,7 @@ def _next(answer: Mapping[str, Any], asked_s: float) -> Next:
         claimed_s=asked_s,
         values=tuple(_value(value) for value in answer["values"]),
         jobs=tuple(jobs),
+        unsent=tuple(_value(value) for value in answer["unsent"] or ()),
         failures=int(answer["failures"]),
         batch=int(answer["batch"]),
         ask=bool(answer["ask"]),

@@ -136,7 +136,8 @@ class _Request:
 
     def _document(self, job: PendingJob) -> Fields:
         """The job as it may be asked for again: what was not superseded of it."""
-        mine = self.values[job.job_id]
+        unsent = [value for value in self.claim.unsent if value.job_id == job.job_id]
+        mine = self.values[job.job_id] + unsent
         again = AttributeJob(
             job_id=job.job_id,
             email=self.claim.email,

@@ -142,9 +142,9 @@ local function fill_claim(claim, box, options)
         bytes = bytes + #name + #payload + 40
         if n > 1 and (#claim.values >= options.max_attributes or bytes > options.max_bytes) then
           whole = false
-          break
         end
-        claim.values[#claim.values + 1] = { key = name, version = job.version, payload = payload }
+        local values = whole and claim.values or claim.unsent
+        values[#values + 1] = { key = name, version = job.version, payload = payload }
       end
       count = count + 1
       claim.jobs[count] = { id = job.id, fields = fields, whole = whole, failed = job.failed }
@@ -189,7 +189,7 @@ local function claim_mailbox(mailbox, lane, token, options)
   local claim = { kind = 'claim', mailbox = mailbox, token = token,
     redis_us = text(now.redis), account_us = text(now.account),
     failures = tonumber(box.state.failures) or 0, batch = tonumber(box.state.batch) or 0,
-    values = {}, jobs = {} }
+    values = {}, unsent = {}, jobs = {} }
   fill_claim(claim, box, options)
   if #claim.jobs == 0 then -- nothing is left, or its records are lost
     local left = redis.call('HLEN', key('mailbox:' .. mailbox)) > 0 and next(read_mailbox(mailbox).jobs)
