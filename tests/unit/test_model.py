@@ -520,7 +520,10 @@ BROKEN = {
     "a mailbox is due while it is leased": ("elseif not leased and", "elseif"),
     "who lost the lease settles": ("box.state.lease == arg.token", "true"),
     "who lost the lease gives it back": ("'@lease') ~= arg.token", "'@lease') == ''"),
-    "a lost request is not waited for": ("rest_us > 0 and next(box.jobs)", "false"),
+    "a lost request is not waited for": (
+        "rest = arg.rest_us > 0 and now.account + arg.rest_us or 0",
+        "rest = 0",
+    ),
     "a dead worker's lease lasts": (
         "redis.call('HDEL', key('mailbox:' .. mailbox), '@lease')\n    make_due(mailbox, 0)",
         "",
