@@ -528,7 +528,6 @@ BROKEN = {
         "redis.call('HDEL', key('mailbox:' .. mailbox), '@lease')\n    make_due(mailbox, 0)",
         "",
     ),
-    "a dead worker's request is forgotten": ("note_email(name, version .. '-')", ""),
     "what was taken is forgotten": ("note_email(value.key, value.version .. value.took)", ""),
     "what was not seen is unchanged": (
         "string.sub(seen, VERSION + 1) == attribute.digest",
