@@ -56,14 +56,8 @@ def _proxy_fault(url: str) -> str:
             "not a proxy's URL; it must look like http://user:password@proxy.example:3128, "
             "with '/', '?', '#' and '@' in the password percent-encoded"
         )
-    scheme = parts.scheme.lower()
-    if scheme.startswith("socks"):
-        try:
-            import socks  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
-        except ImportError:
-            return "a SOCKS proxy takes the package PySocks: pip install PySocks"
-    elif scheme not in ("http", "https"):
-        return "a proxy's URL begins with http://, https:// or socks5h://"
+    if parts.scheme not in ("http", "https"):
+        return "a proxy's URL begins with http:// or https://; SOCKS proxies are not supported"
     if not host or port == 0:
         return "names no proxy's host, or no port; it must look like http://proxy.example:3128"
     return ""

@@ -326,6 +326,13 @@ def _api_url(*, allow_http: bool) -> str:
     parts = _split(url, "CHARTMOGUL_API_URL")
     if parts.scheme not in ("http", "https") or not parts.hostname or set("?#") & set(url):
         raise SettingsError("CHARTMOGUL_API_URL: must look like https://api.chartmogul.com/v1")
+    try:
+        parts.hostname.encode("idna")  # as Python writes a host that is looked up
+        parts.path.encode("ascii")
+    except UnicodeError:
+        raise SettingsError(
+            "CHARTMOGUL_API_URL: its host or path has a character that no address has"
+        ) from None
     if parts.username or parts.password:
         raise SettingsError("CHARTMOGUL_API_URL: put the key into CHARTMOGUL_API_KEY, not here")
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):

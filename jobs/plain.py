@@ -22,7 +22,11 @@ T = TypeVar("T")
 _MAX_KIND_CHARACTERS = 40
 _MAX_ENUM_DEPTH = 10
 _EXACT = frozenset({str, bool, int, datetime, date, list, dict, tuple})
-_PANDAS_MISSING = {"NaTType": "NaT", "NAType": "NA"}
+_MISSING = {
+    ("pandas", "NaTType"): "NaT",
+    ("pandas", "NAType"): "NA",
+    ("numpy", "MaskedConstant"): "masked",
+}
 
 
 def plain(value: object) -> object:
@@ -32,7 +36,8 @@ def plain(value: object) -> object:
     str, pandas' Timestamp for datetime. A subclass of one of Python's types stands for that type.
 
     Raises:
-        InvalidJob: the value is missing (None, NaN, NaT, NA), or reading it raised an exception.
+        InvalidJob: the value is missing (None, NaN, NaT, NA, masked), or reading it raised an
+            exception.
     """
     class_ = type(value)
     if class_ in _EXACT or (class_ is float and value == value):
@@ -95,8 +100,8 @@ def _plain(value: Any) -> object:
     if value is None or class_ in _EXACT:
         return value
     module, name = str(_module_of(class_)), _name_of(class_)
-    if module.partition(".")[0] == "pandas" and name in _PANDAS_MISSING:
-        raise _missing(_PANDAS_MISSING[name])
+    if missing := _MISSING.get((module.partition(".")[0], name)):
+        raise _missing(missing)
     # The base's own method, called by name, is the one that the subclass cannot change.
     if issubclass(class_, str):
         return str.__str__(value)

@@ -19,29 +19,40 @@ from .masking import MAX_READ
 _PARTS = ("message", "error", "errors", "error_details", "detail", "details")
 _PARAMS = ("param", "field", "attribute", "key")
 CODES = ("code", "status", "status_code", "statusCode")
+_MAX_WRAPPERS = 4
+"""Objects and lists that customers may be wrapped in."""
 _MAX_DEPTH = 20
 _MAX_PHRASES = 100
 
 
-def customers(document: object) -> list[Any]:
-    """The customers of an answer, in its documented form, bare in a list, or one by itself."""
+def customers(document: object, depth: int = 0) -> list[Any]:
+    """The customers of an answer: its `entries`, or what has `attributes`, wherever it stands."""
     match document:
         case {"entries": [*entries]}:
             return entries
-        case {"entries": {"attributes": _} as entry}:
-            return [entry]
         case {"attributes": {}}:
             return [document]
-        case [*entries] if any(isinstance(e, dict) and "attributes" in e for e in entries):
-            return entries
-    return []
+        case dict() if depth < _MAX_WRAPPERS:
+            inner = [part for name, part in document.items() if name not in _PARTS]
+        case list() if depth < _MAX_WRAPPERS:
+            inner = document
+        case _:
+            return []
+    return [customer for part in inner for customer in customers(part, depth + 1)]
 
 
 def custom_of(entry: object) -> Mapping[str, Any]:
-    """A customer's custom attributes: an object, or a list as the vendor's PHP client tests it."""
+    """A customer's custom attributes, by key.
+
+    They come as an object of values, or of objects with a `value`, or as a list, as the vendor's
+    PHP client tests it.
+    """
     match entry:
         case {"attributes": {"custom": dict() as custom}}:
-            return custom
+            return {
+                key: value["value"] if isinstance(value, dict) and "value" in value else value
+                for key, value in custom.items()
+            }
         case {"attributes": {"custom": [*custom]}}:
             return {
                 each["key"]: each["value"]
@@ -54,9 +65,17 @@ def custom_of(entry: object) -> Mapping[str, Any]:
 def document_of(body: bytes) -> object:
     """The body's JSON; of a body larger than we read, what came whole. None for anything else."""
     try:
-        document: object = json.loads(body)
+        return _json(body)
     except (ValueError, RecursionError):
         return _begun(body.decode(errors="ignore")) if len(body) >= MAX_BODY else None
+
+
+def _json(body: bytes) -> object:
+    document: object
+    try:
+        document = json.loads(body)
+    except UnicodeDecodeError:  # a name in another encoding spoils nothing else
+        document = json.loads(body.decode(errors="replace"))
     return document
 
 
@@ -92,7 +111,13 @@ def is_nothing(body: bytes) -> bool:
 
 
 def words_of(document: object) -> str | None:
-    """The words of an error in any of its shapes; None where it has none."""
+    """The words of an error in any of its shapes; None where it has none.
+
+    Beside customers only what is named as one is an error: all else is theirs.
+    """
+    if customers(document) or (isinstance(document, dict) and "entries" in document):
+        fields = document if isinstance(document, dict) else {}
+        document = {name: fields[name] for name in _PARTS if name in fields}
     phrases = dict.fromkeys(islice(_phrases(document, "", 0), _MAX_PHRASES))
     return _cut("; ".join(phrases)) or None
 
@@ -118,6 +143,18 @@ def _phrases(part: object, about: str, depth: int) -> Iterator[str]:
             for name, value in part.items():
                 if name not in (*_PARTS, *_PARAMS, *CODES):
                     yield from _phrases(value, f"{about}.{name}" if about else name, depth + 1)
+
+
+def errors_in(document: object, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """The objects that may say what went wrong: the document, and those that it names as errors."""
+    if isinstance(document, dict):
+        yield document
+        inner = [document.get("error"), document.get("errors")]
+    else:
+        inner = document if isinstance(document, list) else []
+    if depth < _MAX_WRAPPERS:
+        for part in inner:
+            yield from errors_in(part, depth + 1)
 
 
 def with_text(message: str, body: bytes) -> str:

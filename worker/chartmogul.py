@@ -35,6 +35,15 @@ WATCH_EVERY_S = 0.05
 USER_AGENT = f"attribute-courier/{version('attribute-courier')}"
 
 
+_BROKEN = (
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,  # of a host that cannot be written as one, or an answer that is none
+)
+"""What connecting, writing and reading raise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What came back."""
@@ -202,8 +211,6 @@ class _Line:
                 connection.request(method, way.target + path, body, headers, preload_content=False)
                 response = connection.getresponse()
                 content = self._read(response)
-            if self.over:  # cut off, the body may only look complete
-                raise TimeoutError
             return Answer(
                 status=response.status,
                 body=content,
@@ -215,12 +222,7 @@ class _Line:
         except _TooLate:
             self._close()
             return NotSent()
-        except (
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-            ValueError,  # of an answer that is none
-        ) as error:
+        except _BROKEN as error:
             self._close()
             sent = self._sent_s is not None
             reason = f"no answer within {self._timeout_s:g} s" if self.over else _reason(error)
@@ -261,12 +263,7 @@ class _Line:
         connection.timeout = min(CONNECT_WITHIN_S, self._left_s())
         try:
             connection.connect()
-        except (
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-            ValueError,  # a host that cannot be written as one
-        ) as error:
+        except _BROKEN as error:
             # Cut off, a connection looks as if the other side had ended it.
             unreachable = way.unreachable(TimeoutError() if self.over else error, connection)
             self._close()
@@ -277,15 +274,23 @@ class _Line:
         return connection, way
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        """The body, as far as it came: without it an error still has its status."""
         content = bytearray()
-        for chunk in response.stream(65_536):
-            content += chunk
-            if len(content) >= MAX_BODY:
-                self._close()  # what is left unread would be taken for the next answer
-                break
-        else:
-            if self._connection and self._connection.sock is None:
-                self._close()
+        try:
+            for chunk in response.stream(65_536):
+                content += chunk
+                if len(content) >= MAX_BODY:
+                    self._close()  # what is left unread would be taken for the next answer
+                    break
+            else:
+                if self._connection and self._connection.sock is None:
+                    self._close()
+            if self.over:  # cut off, the body may only look complete
+                raise TimeoutError
+        except _BROKEN:
+            if response.status < 300:
+                raise
+            self._close()
         return bytes(content[:MAX_BODY])
 
     def _close(self) -> None:

@@ -204,7 +204,7 @@ class Deliveries:
 
     def _judge(self, answer: Answer | NoAnswer) -> Verdict:
         verdict = judge(answer)
-        return judge_route(verdict, self._ping()) if verdict.kind is Kind.ROUTE else verdict
+        return judge_route(verdict, self._ping()) if verdict.route_in_doubt else verdict
 
     def _ping(self) -> Answer | NoAnswer:
         if self._pong is not None and time.monotonic() < self._pong[1] + PONG_HOLDS_S:

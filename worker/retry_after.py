@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+from ..jobs.errors import InvalidJob
+from ..jobs.times import in_utc, instant
 
 MAX_S = 300
 """More than this is not waited for at once: ChartMogul is asked again."""
@@ -17,9 +21,9 @@ _VALUE = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,[^,]+|[^,]+", re.IGN
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, by either form of `Retry-After` (RFC 9110, 10.2.3); None if it says nothing.
 
-    Decimals, which the RFC does not know, are taken for what they say. Of several values that
-    can be read the longest holds. A date is compared with the answer's own `Date`, if it has one,
-    since clocks differ.
+    Decimals and ISO 8601, which the RFC does not know, are taken for what they say. Of several
+    values that can be read the longest holds. A date is compared with the answer's own `Date`, if
+    it has one, since clocks differ.
     """
     now = _date(headers.get("Date", ""))
     found = [_seconds(text.strip(), now) for text in _VALUE.findall(headers.get("Retry-After", ""))]
@@ -36,8 +40,9 @@ def _seconds(text: str, now: datetime | None) -> float | None:
 
 
 def _date(text: str) -> datetime | None:
-    try:
+    with suppress(ValueError, TypeError, IndexError, OverflowError):
         found = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    with suppress(InvalidJob):
+        return in_utc(instant(text))
+    return None

@@ -14,6 +14,7 @@ from ..jobs.errors import InvalidJob
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import REPLAYABLE, Status, customers_phrase
 from ..jobs.schema import dump_wire
+from ..jobs.text import printable
 from ..state.claims import Claim, JobResult, PendingJob, Settlement, Value
 from .confirm import shows
 from .verdicts import Kind, Verdict
@@ -161,11 +162,12 @@ def _taken(request: _Request, policy: Policy) -> Settlement:
         mine = request.values[job.job_id]
         fields = request.attempt(job)
         if _confirmed(mine, verdict, policy.confirm):
-            fields["message"] = _shown_by_some(mine, verdict)
+            said = (_shown_by_some(mine, verdict), request.reason)
+            fields["message"] = ": ".join(filter(None, said))
             results.append(request.result(job, "delivered", fields))
             seen.update(value.attribute.key for value in mine)
             continue
-        fields["message"] = verdict.unproven
+        fields["message"] = ": ".join(filter(None, (verdict.unproven, request.reason)))
         tries, wait_s = _wait(
             job.unconfirmed, job.unconfirmed_until_us, claim.now_us, policy.unconfirmed_delays_s
         )
@@ -304,8 +306,6 @@ def _unharmed(request: _Request) -> Settlement:
 def _identity(entry: Any) -> list[str | None]:
     fields = entry if isinstance(entry, dict) else {}
     return [
-        str(fields[name])[:MAX_ID_CHARACTERS].encode(errors="replace").decode()
-        if fields.get(name) is not None
-        else None
+        printable(str(fields[name])[:MAX_ID_CHARACTERS]) if fields.get(name) is not None else None
         for name in ("uuid", "external_id")
     ]

@@ -17,6 +17,7 @@ from .bodies import (
     custom_of,
     customers,
     document_of,
+    errors_in,
     is_nothing,
     text_of,
     with_text,
@@ -35,7 +36,7 @@ class Kind(StrEnum):
     CONTENT = "content"
     """ChartMogul refuses what was sent."""
     ROUTE = "route"
-    """A 404 that does not speak of the email: a ping decides (`judge_route`)."""
+    """A 404 of ChartMogul's that does not speak of the email: a ping decides (`judge_route`)."""
     ACCOUNT = "account"
     """The key, the plan or our own side is at fault; no job is."""
     PACE = "pace"
@@ -51,7 +52,7 @@ class Verdict:
     kind: Kind
     http_status: int | None = None
     message: str | None = None
-    """The answer's words, not masked yet, or ours. None for TAKEN."""
+    """The answer's words, not masked yet, or ours. For TAKEN, words beside the customers."""
     unproven: str = "ChartMogul answered without showing the values"
     """For TAKEN: why a job whose values are not shown is not delivered."""
     entries: tuple[Any, ...] = ()
@@ -63,6 +64,11 @@ class Verdict:
     """Seconds that the answer asks to wait."""
     may_still_act: bool = False
     """Whether the request may take effect later on, so that the next one has to wait."""
+
+    @property
+    def route_in_doubt(self) -> bool:
+        """Whether a ping is to tell if the URL is wrong: any 404 that is not about the email."""
+        return self.kind is Kind.ROUTE or (self.strange and self.http_status == 404)
 
     @property
     def strange(self) -> bool:
@@ -89,6 +95,7 @@ _OF_THE_PACE = re.compile(
 _OF_A_BREAK = re.compile(
     r"refused|fail|reset|time[d -]*out|closed|lost|terminat|disconnect", re.IGNORECASE
 )
+_FAILED = {"error", "fail", "failed", "failure"}
 # What an error within a 200 says that has no code: the first that fits; else it is the content.
 _SAID = (
     (429, re.compile(r"\brate\b.*\b(limit|exceed)|too many (parallel|requests|conn)", re.I | re.S)),
@@ -114,12 +121,13 @@ def judge_route(verdict: Verdict, ping: Answer | NoAnswer) -> Verdict:
     """The verdict on a 404 that does not speak of the email, given what a ping got right after.
 
     Returns:
-        UNMATCHED when the ping was answered: the route is right, so the email has no customer.
-        ACCOUNT when it was refused: the route is wrong. Where the ping met a limit or a failure
-        of the server, nothing is decided, and its own verdict holds for the request too.
+        When the ping was answered, the route is right: UNMATCHED, since the email has no customer;
+        a 404 that is no answer of ChartMogul's stays as it is. ACCOUNT when it was refused: the
+        route is wrong. Where the ping met a limit or a failure of the server, nothing is decided,
+        and its own verdict holds for the request too.
     """
     if is_pong(ping):
-        return replace(verdict, kind=Kind.UNMATCHED)
+        return verdict if verdict.strange else replace(verdict, kind=Kind.UNMATCHED)
     found = judge(ping)
     if found.kind in (Kind.PACE, Kind.SERVER) and not found.strange:
         return replace(found, may_still_act=False)
@@ -145,6 +153,7 @@ def _judge_2xx(answer: Answer, document: object) -> Verdict:
     taken = Verdict(
         kind=Kind.TAKEN,
         http_status=answer.status,
+        message=words_of(document) if entries else None,
         entries=entries,
         shown=shown,
     )
@@ -156,14 +165,13 @@ def _judge_2xx(answer: Answer, document: object) -> Verdict:
     if shown:
         return taken
     words = words_of(document)
-    if isinstance(document, dict) and (code := _error_code(document, words or "")):
+    if code := _error_code(document, words or ""):
         return _judge_error(answer, code, document)
     if larger:
         return taken
     if answer.status in (202, 204):
-        return replace(
-            taken, unproven=f"ChartMogul accepted the request (HTTP {answer.status}), without proof"
-        )
+        unproven = f"ChartMogul accepted the request (HTTP {answer.status}), without proof"
+        return replace(taken, message=words, unproven=unproven)
     if document is None and not is_nothing(answer.body):
         return Verdict(
             kind=Kind.SERVER,
@@ -219,15 +227,25 @@ def _kind(status: int, ours: bool, words: str) -> Kind:
             return Kind.CONTENT
 
 
-def _error_code(document: Mapping[str, Any], words: str) -> int | None:
+def _error_code(document: object, words: str) -> int | None:
     """The status that an error within a 2xx stands for; None if the document is none."""
-    nested = document.get("error")
-    for part in (document, nested if isinstance(nested, dict) else {}):
+    errors = list(errors_in(document))
+    for error in errors:
         for name in CODES:
-            code = str(part.get(name))
-            if re.fullmatch("[45][0-9][0-9]", code, re.ASCII):
+            if re.fullmatch("[45][0-9][0-9]", code := str(error.get(name)), re.ASCII):
                 return int(code)
     said = next((code for code, pattern in _SAID if pattern.search(words)), None)
-    if words and any(document.get(name) for name in ("error", "errors", "error_details")):
+    if words and any(map(_is_error, errors)):
         return said or 422
-    return said if document.get("message") else None
+    is_text = not errors
+    return said if is_text or any(error.get("message") for error in errors) else None
+
+
+def _is_error(part: Mapping[str, Any]) -> bool:
+    """Whether an object of a 2xx says that something went wrong, whatever it was."""
+    return (
+        any(part.get(name) for name in ("error", "errors", "error_details"))
+        or part.get("param") is not None
+        or str(part.get("status")).casefold() in _FAILED
+        or any(part.get(name) is False for name in ("success", "ok"))
+    )

@@ -20,6 +20,9 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from ..config.settings import is_loopback
 
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""In the order in which `requests` asks for them."""
+
 
 class Line(Protocol):
     """Who uses a connection."""
@@ -37,9 +40,23 @@ class Unreachable(Exception):  # noqa: N818  (says what is the matter)
         self.own_side = own_side
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer, without what may come before it: `http.client` takes 103 for the answer.
+
+    The answer itself would then be taken for that of the next request.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        while self.status < 200:
+            self.headers = None  # type: ignore[assignment]  # so `begin` reads another
+            super().begin()
+
+
 class Connection(HTTPConnection):
     """Sends a request in one write, directly after asking its line whether it may leave."""
 
+    response_class = _Response
     line: Line
     _held: list[bytes] | None = None
 
@@ -79,7 +96,7 @@ class Way:
             host, port = parts.hostname or "", parts.port
         except ValueError:
             host, port = "", None
-        if parts.scheme not in ("http", "https") or not host:
+        if parts.scheme not in ("http", "https") or not host or not parts.path.isascii():
             raise Unreachable("CHARTMOGUL_API_URL is not an address", own_side=True)
         self._tls = parts.scheme == "https"
         self._host = host
@@ -88,7 +105,7 @@ class Way:
         environment = requests.Session().merge_environment_settings(api_url, {}, None, None, None)
         self._ca = environment["verify"]
         proxies = {} if is_loopback(host) else environment["proxies"]
-        proxy = select_proxy(api_url, proxies)
+        proxy = (select_proxy(api_url, proxies) or "").strip()
         self._proxy = proxy if not proxy or "://" in proxy else f"http://{proxy}"
         self._proxy_headers = HTTPAdapter().proxy_headers(self._proxy) if self._proxy else {}
         forwarded = bool(self._proxy) and not self._tls
@@ -169,7 +186,8 @@ class Way:
                     context.load_verify_locations(cafile=ca)
             except OSError as error:
                 words = "no certificate" if isinstance(error, ssl.SSLError) else error.strerror
-                reason = f"the CA file {ca} (REQUESTS_CA_BUNDLE) cannot be read: {words}"
+                set_by = next((name for name in _CA_VARIABLES if os.environ.get(name)), "built in")
+                reason = f"the CA file {ca} ({set_by}) cannot be read: {words}"
                 raise Unreachable(reason, own_side=True) from None
             self._context = context
         return self._context

@@ -131,6 +131,7 @@ class TestNumpyAndPandas:
             (Decimal("sNaN"), "NaN"),
             (nat(), "NaT"),
             (NA, "NA"),
+            (named("MaskedConstant", "numpy.ma", object)(), "masked"),
             (numpy_scalar("float32", "f", float("nan"), "nan"), "NaN"),
             (numpy_scalar("datetime64", "M", None), "NaT"),
             (numpy_scalar("timedelta64", "m", None), "NaT"),

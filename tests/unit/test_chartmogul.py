@@ -284,6 +284,60 @@ class TestWhatComesBack:
         stand_in.configure(faults=[Fault(kind="status", body="huge", body_bytes=MAX_BODY - 1)])
         assert len(answer_of(client_of(stand_in.url).ping()).body) == MAX_BODY - 1
 
+    @pytest.mark.parametrize("before", [(100,), (102,), (103,), (103, 103), (100, 103), (101,)])
+    def test_is_the_one_after_what_comes_before_it(self, before: tuple[int, ...]) -> None:
+        """Else it would be taken for the answer to the next request."""
+
+        def serve(server: Server, connection: socket.socket) -> None:
+            while server.request(connection):
+                for status in before:
+                    connection.sendall(f"HTTP/1.1 {status} Wait\r\nLink: </a>\r\n\r\n".encode())
+                number = len(server.heads)
+                body = f'{{"number": {number}}}'
+                length = f"Content-Length: {len(body)}\r\n"
+                connection.sendall(f"HTTP/1.1 200 OK\r\n{length}\r\n{body}".encode())
+
+        with serving(serve) as server:
+            client = client_of(server.url)
+            for number in (1, 2, 3):
+                answer = answer_of(add(client, ADA, [PLAN]))
+                assert (answer.status, json.loads(answer.body)) == (200, {"number": number})
+            assert server.connections == 1
+
+    @pytest.mark.parametrize(
+        "rest",
+        [
+            b"Content-Length: 100\r\n\r\n{",
+            b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+            b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+            b"Content-Encoding: deflate\r\nContent-Length: 2\r\n\r\n{}",
+        ],
+        ids=["too short", "half a chunk", "no chunk", "no gzip", "no deflate"],
+    )
+    def test_has_its_status_though_its_body_cannot_be_read(self, rest: bytes) -> None:
+        def serve(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            connection.sendall(b"HTTP/1.1 429 No\r\nRetry-After: 7\r\n" + rest)
+
+        with serving(serve) as server:
+            client = client_of(server.url)
+            for _ in range(2):
+                answer = answer_of(add(client, ADA, [PLAN]))
+                assert (answer.status, answer.retry_after_s) == (429, 7)
+                assert judge(answer).kind is Kind.PACE
+            assert server.connections == 2, "the rest of it is not taken for the next one"
+
+    def test_has_its_status_though_its_body_never_ends(self) -> None:
+        def serve(server: Server, connection: socket.socket) -> None:
+            server.request(connection)
+            connection.sendall(b"HTTP/1.1 413 No\r\nContent-Length: 100\r\n\r\nToo")
+            server.request(connection)  # until the client goes
+
+        with serving(serve) as server:
+            answer = answer_of(add(client_of(server.url, timeout_s=1), ADA, [PLAN]))
+        assert judge(answer).kind is Kind.CONTENT
+
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_is_a_redirect_that_is_not_followed(self, status: int) -> None:
         """The key goes to no other host."""
@@ -436,7 +490,9 @@ class TestNoAnswer:
             line.cut()
             assert there.recv(1) == b""
 
-    @pytest.mark.parametrize("url", ["https://x:99999/v1", "https://.x/v1", "ftp://x/v1", "x"])
+    @pytest.mark.parametrize(
+        "url", ["https://x:99999/v1", "https://.x/v1", "ftp://x/v1", "x", "http://127.0.0.1/ü"]
+    )
     def test_an_address_that_is_none_is_our_own_fault(self, url: str) -> None:
         reason = "CHARTMOGUL_API_URL is not an address"
         assert client_of(url).ping() == NoAnswer(reason=reason, sent=False, own_side=True)
@@ -696,6 +752,12 @@ class TestAProxy:
         reason = f"no connection to the proxy at 127.0.0.1:{port}: connection refused"
         assert found == NoAnswer(reason=reason, sent=False, own_side=True)
 
+    def test_that_has_blanks_around_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        port = closed_port()
+        monkeypatch.setenv("https_proxy", f" http://127.0.0.1:{port} ")
+        found = no_answer_of(client_of("https://chartmogul.invalid/v1").ping())
+        assert found.reason == f"no connection to the proxy at 127.0.0.1:{port}: connection refused"
+
     @pytest.mark.parametrize("reply", [b"", b"SSH-2.0-OpenSSH_9.6\r\n"])
     def test_that_is_none(self, monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
         def serve(server: Server, connection: socket.socket) -> None:
@@ -821,6 +883,7 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestTLS:
+    @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
     @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
     def test_with_a_ca_file_that_cannot_be_read_is_our_own_fault_until_it_is_mended(
         self,
@@ -829,15 +892,17 @@ class TestTLS:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         content: bytes | None,
+        name: str,
     ) -> None:
         path = tmp_path / "ca.pem"
         if content is not None:
             path.write_bytes(content)
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+        monkeypatch.setenv(name, str(path))
         with serving(well_behaved, tls) as server:
             client = client_of(server.url)
             found = no_answer_of(client.ping())
-            assert found.reason.startswith(f"the CA file {path} (REQUESTS_CA_BUNDLE) cannot be")
+            assert found.reason.startswith(f"the CA file {path} ({name}) cannot be read: ")
             assert (found.sent, found.own_side) == (False, True)
             path.write_bytes(certificate.read_bytes())
             assert answer_of(client.ping()).status == 200

@@ -16,6 +16,7 @@ from attribute_courier.worker.chartmogul import Answer, NoAnswer, NotSent
 from .desk import ADA, API_KEY, BOB, EVE, KEYS, POLICY, PONG, Desk
 
 NOT_FOUND = Answer(status=404, body=b'{"message": "The page was not found"}')
+PAGE = Answer(status=404, body=b"<h1>404 Not Found</h1>")
 NOBODY = Answer(status=404, body=b'{"message": "No customer has this email"}')
 REFUSED = Answer(status=422, body=b'{"errors": {"custom": "is bad"}}')
 FAILED = Answer(status=500, body=b"{}")
@@ -159,16 +160,28 @@ class TestRoute:
         assert (outcome.status, outcome.http_status) == ("pending", 404)
         assert desk.health.status().pause is None
 
-    def test_the_ping_is_not_found_either_so_the_route_is_wrong(self, desk: Desk) -> None:
+    @pytest.mark.parametrize("answer", [NOT_FOUND, PAGE])
+    def test_the_ping_is_not_found_either_so_the_route_is_wrong(
+        self, desk: Desk, answer: Answer
+    ) -> None:
         job = desk.accepted(plan="pro")
-        desk.chartmogul.answers = [NOT_FOUND]
-        desk.chartmogul.pings = [NOT_FOUND]
+        desk.chartmogul.answers = [answer]
+        desk.chartmogul.pings = [answer]
         desk.run()
         assert desk.chartmogul.pinged == 1
         pause = desk.health.status().pause
         assert pause is not None
         assert "CHARTMOGUL_API_URL" in pause.reason
         assert desk.outcome(job).attempts == 0
+
+    def test_the_ping_is_answered_so_a_page_is_the_servers(self, desk: Desk) -> None:
+        job = desk.accepted(plan="pro")
+        desk.chartmogul.answers = [PAGE]
+        desk.chartmogul.pings = [PONG]
+        desk.run()
+        outcome = desk.outcome(job)
+        assert (outcome.status, outcome.attempts) == ("pending", 1)
+        assert desk.health.status().pause is None
 
     def test_a_404_that_speaks_of_the_email_needs_no_ping(self, desk: Desk) -> None:
         job = desk.accepted(plan="pro")

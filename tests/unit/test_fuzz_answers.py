@@ -150,7 +150,7 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(1200)]
 
 def judged(answer: Answer | NoAnswer, ping: Answer | NoAnswer) -> Verdict:
     verdict = judge(answer)
-    return judge_route(verdict, ping) if verdict.kind is Kind.ROUTE else verdict
+    return judge_route(verdict, ping) if verdict.route_in_doubt else verdict
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

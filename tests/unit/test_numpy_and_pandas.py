@@ -66,6 +66,7 @@ def test_each_missing_one_is_missing() -> None:
         (np.timedelta64("NaT"), "NaT"),
         (pd.NaT, "NaT"),
         (pd.NA, "NA"),
+        (np.ma.masked, "masked"),
     ):
         said = f"is missing: this is {shown}"
         assert message(attributes={"key": value}) == said

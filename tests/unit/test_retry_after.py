@@ -26,6 +26,24 @@ def test_a_date_is_compared_with_the_answers_own(ahead_s: int, seconds: float) -
     assert retry_after_s(headers) == seconds
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sun, 01 Mar 2026 09:30:07 GMT",
+        "Sunday, 01-Mar-26 09:30:07 GMT",
+        "Sun Mar  1 09:30:07 2026",
+        "1 Mar 2026 10:30:07 +0100",
+        "2026-03-01T09:30:07Z",
+        "2026-03-01T10:30:07.000+01:00",
+        "2026-03-01 09:30:07 UTC",
+    ],
+)
+def test_a_date_is_read_in_each_form(text: str) -> None:
+    """The three of the RFC, and those that clients of other APIs have met."""
+    headers = {"Retry-After": text, "Date": format_datetime(NOW, usegmt=True)}
+    assert retry_after_s(headers) == 7
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("1.5", 1.5), (".5", 0.5), ("2.", 2), ("1e3", None)])
 def test_decimals_are_taken_for_what_they_say(text: str, seconds: float | None) -> None:
     """CM8: the RFC knows whole seconds only; a server that says 1.5 means it."""

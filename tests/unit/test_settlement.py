@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -207,6 +208,12 @@ class TestDelivered:
         result = only(settle(taken(*(customer(**custom) for custom in customers)), claim()))
         assert (result.status, result.fields["message"]) == ("delivered", message)
 
+    def test_keeps_the_words_beside_the_customers(self) -> None:
+        apart = taken(customer(plan="pro"), customer(plan="free"))
+        said = replace(apart, message="one is closed")
+        message = only(settle(said, claim())).fields["message"]
+        assert message == "shown by 1 of 2 customers: one is closed"
+
     def test_keeps_no_document_to_replay(self) -> None:
         assert "document" not in only(settle(taken(customer(plan="pro")), claim())).fields
 
@@ -234,13 +241,21 @@ class TestDelivered:
         assert only(settle(taken(customer()), claim(), policy)).status == somebody
 
     def test_a_customers_id_of_any_form_can_be_kept(self) -> None:
-        strange: list[Any] = [["\ud800"], {"a": 1}, "\udcff", "x" * 1_000_000, float("inf"), True]
+        strange: list[Any] = [
+            ["\ud800"],
+            {"a": 1},
+            "\udcff\x1b[31m\u202e",
+            "x" * 1_000_000,
+            float("inf"),
+            True,
+        ]
         verdict = taken(*({"uuid": each, "external_id": each} for each in strange))
         customers = str(only(settle(verdict, claim(), POLICY)).fields["customers"])
         assert len(customers) < 2 * len(strange) * (MAX_ID_CHARACTERS + 10)
         for uuid, external_id in json.loads(customers):
             assert uuid == external_id
             assert uuid.encode()
+            assert uuid.isprintable()
 
 
 class TestUnconfirmed:
@@ -268,6 +283,11 @@ class TestUnconfirmed:
     def test_keeps_its_customers(self) -> None:
         result = only(settle(taken(customer()), claim(), POLICY))
         assert result.fields["customers"] == '[["cus_1", "cus_0001"]]'
+
+    def test_keeps_the_words_beside_the_customers(self) -> None:
+        said = replace(taken(customer()), message="is odd")
+        message = only(settle(said, claim())).fields["message"]
+        assert message == "ChartMogul answered without showing the values: is odd"
 
 
 class TestUnmatched:

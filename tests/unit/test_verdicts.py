@@ -164,6 +164,10 @@ class TestA2xx:
         assert (verdict.kind, verdict.shown) == (Kind.TAKEN, ())
         assert verdict.unproven == f"ChartMogul accepted the request (HTTP {status}), without proof"
 
+    def test_that_only_accepts_keeps_its_words(self) -> None:
+        verdict = answered(202, {"message": "queued"})
+        assert (verdict.kind, verdict.message) == (Kind.TAKEN, "queued")
+
     def test_of_202_that_shows_the_values_is_proof(self) -> None:
         assert shown_by(answered(202, {"entries": [ENTRY]})) == 1
 
@@ -174,6 +178,11 @@ class TestA2xx:
             {"custom": {"age": 8}},
             {"entries": [{"attributes": {"custom": [{"key": "age", "value": 8}, None, {}]}}]},
             {"entries": {"attributes": {"custom": {"age": 8}}}},
+            {"entries": {"0": ENTRY}},
+            {"data": [ENTRY]},
+            {"data": {"entries": [ENTRY]}},
+            {"customer": ENTRY},
+            {"entries": [{"attributes": {"custom": {"age": {"type": "Integer", "value": 8}}}}]},
             ENTRY,
             [ENTRY],
         ],
@@ -183,6 +192,33 @@ class TestA2xx:
         verdict = answered(200, body)
         assert (verdict.kind, shown_by(verdict)) == (Kind.TAKEN, 1)
         assert not shows({"age": 9}, AGE)
+
+    def test_with_a_name_that_is_no_utf_8_shows_its_values(self) -> None:
+        body = json.dumps({"entries": [{**ENTRY, "name": "Größe"}]}, ensure_ascii=False)
+        verdict = answered(200, body.encode("latin-1"))
+        assert (verdict.kind, shown_by(verdict)) == (Kind.TAKEN, 1)
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ({"entries": [ENTRY], "errors": {"age": "is odd"}}, "age: is odd"),
+            ({"entries": [{}], "message": "nothing was set"}, "nothing was set"),
+            ({"data": [ENTRY], "error": {"message": "is odd"}}, "is odd"),
+            ({"entries": [ENTRY], "cursor": "abc", "note": "x"}, None),
+            ({**ENTRY, "name": "Ada Lovelace"}, None),
+            ([{**ENTRY, "name": "Ada Lovelace"}], None),
+        ],
+    )
+    def test_keeps_the_words_of_an_error_beside_its_customers(
+        self, body: object, message: str | None
+    ) -> None:
+        """And nothing else: all other texts are the customers'."""
+        verdict = answered(200, body)
+        assert (verdict.kind, verdict.message) == (Kind.TAKEN, message)
+
+    def test_without_customers_does_not_take_a_cursor_for_words(self) -> None:
+        verdict = answered(200, {"entries": [], "cursor": "abc", "has_more": False})
+        assert (verdict.kind, verdict.message) == (Kind.UNMATCHED, "no customer has this email")
 
     @pytest.mark.parametrize("body", [PAGE, b'{"entries": [{"attributes": {"cust', b"\xff\xfe\x00"])
     def test_that_is_no_json_is_the_servers_and_may_have_acted(self, body: bytes) -> None:
@@ -264,6 +300,16 @@ class TestAnErrorWithinA200:
             ({"code": 429}, Kind.PACE, "HTTP 429"),
             ({"error": {"status": 503, "message": "maintenance"}}, Kind.SERVER, "maintenance"),
             ({"error": "Internal server error"}, Kind.SERVER, "Internal server error"),
+            ({"errors": [{"code": 429, "message": "slow down"}]}, Kind.PACE, "slow down"),
+            ({"errors": [{"status": "503", "title": "Busy"}]}, Kind.SERVER, "title: Busy"),
+            ([{"error": "age is odd"}], Kind.CONTENT, "age is odd"),
+            ([{"code": 404, "message": "no customer"}], Kind.UNMATCHED, "no customer"),
+            ({"message": "is odd", "param": "age"}, Kind.CONTENT, "age: is odd"),
+            ({"success": False, "message": "age is odd"}, Kind.CONTENT, "age is odd"),
+            ({"ok": False, "reason": "age is odd"}, Kind.CONTENT, "age is odd"),
+            ({"status": "error", "message": "age is odd"}, Kind.CONTENT, "age is odd"),
+            ("Can't find any customers", Kind.UNMATCHED, "Can't find any customers"),
+            (["Not found"], Kind.ROUTE, "Not found"),
         ],
     )
     @pytest.mark.parametrize("status", [200, 202])
@@ -274,9 +320,19 @@ class TestAnErrorWithinA200:
         assert (verdict.kind, verdict.http_status) == (kind, status)
         assert message in str(verdict.message)
 
-    def test_that_says_nothing_of_an_error_is_none(self) -> None:
-        verdict = answered(200, {"message": "Thank you", "code": 200})
-        assert (verdict.kind, verdict.message) == (Kind.UNMATCHED, "Thank you")
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ({"message": "Thank you", "code": 200}, "Thank you"),
+            ({"success": True, "message": "Thank you", "status": "ok"}, "Thank you"),
+            ({"plan": "trial of the API key", "status": "ok"}, "plan: trial of the API key"),
+            ("Thank you", "Thank you"),
+            ({"success": False}, "no customer has this email"),
+        ],
+    )
+    def test_that_says_nothing_of_an_error_is_none(self, body: object, message: str) -> None:
+        verdict = answered(200, body)
+        assert (verdict.kind, verdict.message) == (Kind.UNMATCHED, message)
 
 
 class TestA404:
@@ -312,6 +368,21 @@ class TestA404:
         assert wrong.kind is Kind.ACCOUNT
         assert "CHARTMOGUL_API_URL" in str(wrong.message)
         assert str(verdict.message) in str(wrong.message)
+
+    @pytest.mark.parametrize("body", [PAGE, TEXT, b"{}", b""])
+    def test_that_is_not_chartmoguls_may_be_a_wrong_urls(self, body: bytes) -> None:
+        """UP1: another server answers there, and a ping gets the same."""
+        page = answered(404, body)
+        assert page.kind is Kind.SERVER
+        assert page.route_in_doubt
+        assert judge_route(page, Answer(status=200, body=b'{"data": "pong!"}')) == page
+        wrong = judge_route(page, Answer(status=404, body=body))
+        assert wrong.kind is Kind.ACCOUNT
+        assert "CHARTMOGUL_API_URL" in str(wrong.message)
+
+    @pytest.mark.parametrize("status", [200, 302, 400, 401, 500])
+    def test_alone_puts_the_route_in_doubt(self, status: int) -> None:
+        assert not answered(status, PAGE).route_in_doubt
 
     @pytest.mark.parametrize("body", [PAGE, b"{}", b""])
     def test_is_the_accounts_where_the_ping_gets_something_else(self, body: bytes) -> None:
