@@ -57,7 +57,7 @@ def read_attributes(content: Mapping[str, Any]) -> list[TypedAttribute]:
         Refused: with 400 when something required is missing or has the wrong shape, with 422 and
             every reason when a value or key does not fit.
     """
-    if not isinstance(content.get("with_associated_emails", False), bool):
+    if not isinstance(content.get("with_associated_emails"), bool | None):
         raise bad_request("with_associated_emails must be a boolean", "with_associated_emails")
     custom = content.get("custom")
     if not isinstance(custom, list) or not custom:

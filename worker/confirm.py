@@ -51,7 +51,8 @@ _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
 def _same_text(sent: str, echoed: object) -> bool:
-    """White space around a text may be gone, and a number or boolean may have come out of it."""
+    """White space may have become a blank, or be gone around a text; a number or boolean may have
+    come out of it."""
     text = _plain(sent)
     match echoed:
         case str():
@@ -64,7 +65,7 @@ def _same_text(sent: str, echoed: object) -> bool:
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFC", text.strip())
+    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def _boolean(value: object) -> object:

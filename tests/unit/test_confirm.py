@@ -34,6 +34,8 @@ JSON = st.recursive(
         ("String", "-8", -8.0),
         ("String", "pro ", "pro"),
         ("String", "pro", "\tpro\n"),
+        ("String", "two\r\nlines", "two\nlines"),
+        ("String", "two\u00a0 words", "two words"),
         ("String", "true", True),
         ("String", "False", False),
         ("String", "Gro\u0308ße", "Größe"),

@@ -122,7 +122,8 @@ def test_custom_must_be_a_list_of_objects(custom: Any) -> None:
 
 def test_associated_emails_are_asked_for_by_a_boolean() -> None:
     entry = {"type": "String", "key": "k", "value": "x"}
-    assert read_attributes({"custom": [entry], "with_associated_emails": True})
+    for either in (True, False, None):
+        assert read_attributes({"custom": [entry], "with_associated_emails": either})
     assert refusal(entry, with_associated_emails="yes")[0] == 400
 
 
