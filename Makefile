@@ -29,7 +29,7 @@ up: $(RUNTIME) ## Run an embedded Redis and a worker in this terminal, until Ctr
 	@$(BIN)/courier up $(ARGS)
 
 test: $(DEV) ## Run the tests, or some: make test ARGS=tests/unit
-	@$(BIN)/pytest --numprocesses 2 $(ARGS)
+	@$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 # Of the tests that try random inputs, `make test` runs a quick share.
 fuzz: $(DEV) ## Try 10,000 random inputs of each kind; EXAMPLES=500 for fewer

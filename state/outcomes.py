@@ -13,6 +13,7 @@ import redis
 from ..jobs.emails import mailbox_id_of
 from ..jobs.job import time_of
 from ..jobs.outcome import STATUSES, Customer, Outcome, Status
+from ..jobs.text import printable
 from .keys import Keys
 from .scripts import as_bytes
 
@@ -21,6 +22,11 @@ _LOOK_AGAIN_S = 5.0
 """A waiter looks at least so often: Redis does not repeat a message to a lost connection."""
 _POLL_S = 0.1
 """How often a waiter looks that may not subscribe to channels."""
+
+MAX_CUSTOMERS = 50
+"""Customers that an outcome names."""
+MAX_ID = 300
+"""Characters of a customer's id."""
 
 _LONG = {
     "s": "status",
@@ -218,6 +224,17 @@ def outcome_of(job_id: str, account: str, fields: Mapping[str, str]) -> Outcome:
         settled_at=_time(fields.get("settled")),
         next_attempt_at=_time(fields.get("next")),
     )
+
+
+def customers_field(entries: Sequence[object]) -> str:
+    """Customers of an answer, as an outcome holds them: JSON of uuid and external id; or ""."""
+
+    def identity(entry: object) -> list[str | None]:
+        fields = entry if isinstance(entry, dict) else {}
+        found = (fields.get(name) for name in ("uuid", "external_id"))
+        return [None if each is None else printable(str(each)[:MAX_ID]) for each in found]
+
+    return json.dumps([identity(entry) for entry in entries[:MAX_CUSTOMERS]]) if entries else ""
 
 
 def _time(microseconds: str | None) -> datetime | None:

@@ -17,7 +17,7 @@ from .acceptance import Acceptance
 from .chartmogul import ChartMogul
 from .deliveries import Deliveries
 from .notifier import Notifier
-from .settlement import Policy
+from .policy import Policy
 from .verdicts import is_pong
 
 log = logging.getLogger(__name__)

@@ -19,11 +19,8 @@ writes to the socket right after that look (`chartmogul`), and nothing can take 
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 
 from ..config.secret import Secret
 from ..jobs.emails import redacted_email
@@ -34,7 +31,9 @@ from .acceptance import Acceptance
 from .chartmogul import Answer, ChartMogul, NoAnswer, NotSent
 from .masking import masked
 from .notifier import Notifier
-from .settlement import Policy, settle
+from .policy import Policy
+from .settlement import settle
+from .stint import Stint
 from .verdicts import Kind, Verdict, is_pong, judge, judge_route
 
 log = logging.getLogger(__name__)
@@ -49,31 +48,6 @@ MANY_NOT_SENT = 5
 """So many claims that one stint gives back are worth a warning."""
 LEAVE_WITHIN_S = 0.1
 """A request leaves so soon after its claim, or not at all: later, its time belongs to others."""
-
-
-@dataclass(kw_only=True)
-class Stint:
-    """One run of deliveries, and what came of it."""
-
-    id: str = field(default_factory=lambda: secrets.token_hex(6))
-    statuses: Counter[str] = field(default_factory=Counter)
-    """How many jobs were settled with which outcome."""
-    failed: Counter[str] = field(default_factory=Counter)
-    """How many attempts failed with which answer."""
-    not_sent: int = 0
-    """Claims that were given back, since their requests were ready too late."""
-    deliveries: int = 0
-    """Requests that were answered, or not."""
-    why: str = ""
-    """Why it ended."""
-
-    def summary(self) -> str:
-        """Such as `12 delivered · 1 unmatched · 2 failed attempts (HTTP 503)`."""
-        parts = [f"{count} {status}" for status, count in self.statuses.items()]
-        if failed := self.failed.total():
-            words = "attempt" if failed == 1 else "attempts"
-            parts.append(f"{failed} failed {words} ({', '.join(self.failed)})")
-        return " · ".join(parts) or self.why or "nothing due"
 
 
 class Deliveries:

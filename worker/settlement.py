@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from ..config.settings import Confirm, Settings
+from ..config.settings import Confirm
 from ..jobs.errors import InvalidJob
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import REPLAYABLE, Status, customers_phrase
 from ..jobs.schema import dump_wire
-from ..jobs.text import printable
 from ..state.claims import Claim, JobResult, PendingJob, Settlement, Value
+from ..state.outcomes import customers_field
 from .confirm import shows
+from .policy import Policy
 from .verdicts import Kind, Verdict
 
 BACKOFF_BASE_S = 1
@@ -28,34 +27,9 @@ SPLIT_AFTER = 2
 be the culprit."""
 MANY_JOBS = 256
 """A batch that has grown to this is no limit any more."""
-MAX_ID_CHARACTERS = 300
-"""Of a customer's id."""
-MAX_CUSTOMERS = 50
-"""Customers that an outcome names."""
 
 Jitter = Callable[[float, float], float]
 Fields = dict[str, str | int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """How patient to be, by the settings of the same names."""
-
-    confirm: Confirm
-    unmatched_delays_s: tuple[float, ...]
-    unconfirmed_delays_s: tuple[float, ...]
-    give_up_after_s: float
-    timeout_s: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> Policy:
-        return cls(
-            confirm=settings.confirm,
-            unmatched_delays_s=settings.unmatched_delays_s,
-            unconfirmed_delays_s=settings.unconfirmed_delays_s,
-            give_up_after_s=settings.give_up_after_s,
-            timeout_s=settings.timeout_s,
-        )
 
 
 def settle(
@@ -117,11 +91,10 @@ class _Request:
 
     def note(self) -> Fields:
         """What the outcome says of the answer; all fields each time, so that none is left over."""
-        entries = self.verdict.entries[:MAX_CUSTOMERS]
         return {
             "http_status": self.verdict.http_status or "",
             "message": self.reason,
-            "customers": json.dumps([_identity(entry) for entry in entries]) if entries else "",
+            "customers": customers_field(self.verdict.entries),
             "failing_since": "",
         }
 
@@ -301,11 +274,3 @@ def _unharmed(request: _Request) -> Settlement:
         failures=claim.failures,
         batch=claim.batch,
     )
-
-
-def _identity(entry: Any) -> list[str | None]:
-    fields = entry if isinstance(entry, dict) else {}
-    return [
-        printable(str(fields[name])[:MAX_ID_CHARACTERS]) if fields.get(name) is not None else None
-        for name in ("uuid", "external_id")
-    ]

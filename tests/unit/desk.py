@@ -24,8 +24,9 @@ from attribute_courier.state.mailboxes import Limits, Mailboxes
 from attribute_courier.state.outcomes import Outcomes
 from attribute_courier.worker.acceptance import Acceptance
 from attribute_courier.worker.chartmogul import Answer, NoAnswer, NotSent
-from attribute_courier.worker.deliveries import Deliveries, Stint
+from attribute_courier.worker.deliveries import Deliveries
 from attribute_courier.worker.settlement import Policy
+from attribute_courier.worker.stint import Stint
 
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 API_KEY = "key-of-the-account"

@@ -19,11 +19,11 @@ from attribute_courier.state.mailboxes import (
     Settlement,
     Value,
 )
+from attribute_courier.state.outcomes import MAX_ID
 from attribute_courier.worker.settlement import (
     BACKOFF_CAP_S,
     LONGEST_BREAK_S,
     MANY_JOBS,
-    MAX_ID_CHARACTERS,
     Jitter,
     Policy,
 )
@@ -251,7 +251,7 @@ class TestDelivered:
         ]
         verdict = taken(*({"uuid": each, "external_id": each} for each in strange))
         customers = str(only(settle(verdict, claim(), POLICY)).fields["customers"])
-        assert len(customers) < 2 * len(strange) * (MAX_ID_CHARACTERS + 10)
+        assert len(customers) < 2 * len(strange) * (MAX_ID + 10)
         for uuid, external_id in json.loads(customers):
             assert uuid == external_id
             assert uuid.encode()
