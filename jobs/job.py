@@ -15,8 +15,6 @@ from .emails import mailbox_id_of, normalized_email
 Lane = Literal["live", "bulk"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-VERSION_LENGTH = 52
-"""Characters of a version: 16 of microseconds, 36 of the job's id."""
 END_OF_TIME = EPOCH + timedelta(microseconds=10**16)
 """In the year 2286: from here on, 16 digits do not hold the microseconds of a version."""
 

@@ -13,7 +13,7 @@ import redis
 from attribute_courier.jobs.attributes import Attribute, infer
 from attribute_courier.jobs.emails import mailbox_id_of
 from attribute_courier.jobs.ids import new_job_id
-from attribute_courier.jobs.job import VERSION_LENGTH, AttributeJob, Lane
+from attribute_courier.jobs.job import AttributeJob, Lane
 from attribute_courier.jobs.outcome import Outcome, Status
 from attribute_courier.jobs.schema import dump_wire
 from attribute_courier.state.account import AccountHealth
@@ -37,6 +37,8 @@ from attribute_courier.state.outcomes import Outcomes
 from .redis_clock import KEY, RedisClock
 
 KEYS = Keys("default")
+VERSION_LENGTH = 52
+"""Characters of a version: 16 of microseconds, 36 of the job's id."""
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 RETENTION_S, KEEP_S = 1000, 500
 LIMITS = Limits(rate_limit=10_000, max_parallel=20, lease_s=60)
