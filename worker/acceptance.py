@@ -97,8 +97,9 @@ class Acceptance:
                 )
             except InvalidJob as error:
                 self._reject(each, str(error))
+        settled: list[str] = []
         for (each, job), staged in zip(loaded, self._mailboxes.stage(loaded), strict=True):
-            self._report(staged.superseded)
+            settled += staged.superseded
             match staged.result:
                 case "future":
                     self._reject(each, "occurred_at: lies more than 5 minutes ahead of all clocks")
@@ -109,7 +110,8 @@ class Acceptance:
                 case "staged" if job.lane == "live":
                     self._notifier.received(job)
                 case "superseded" | "unchanged":
-                    self._report([job.job_id])
+                    settled.append(job.job_id)
+        self._report(settled)
 
     def _reject(self, taken: Taken, reasons: str) -> None:
         if len(reasons) > MAX_REASONS:
@@ -119,9 +121,8 @@ class Acceptance:
             self._report([taken.job_id])
 
     def _report(self, job_ids: Sequence[str]) -> None:
-        for job_id in job_ids:
-            outcome = self._outcomes.get(job_id)
-            if outcome is not None:
+        for outcome in self._outcomes.many(job_ids):
+            if outcome is not None and outcome.lane != "bulk":  # Flower does not show these
                 self._notifier.report(outcome)
 
 

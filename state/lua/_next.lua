@@ -46,7 +46,7 @@ function pop.bulk(options)
   local head = redis.call('ZRANGE', key('due:bulk'), 0, 0, 'WITHSCORES')
   local age_us = now.redis - (tonumber(head[2]) or 0)
   local gathers = head[1] and age_us >= 0 and age_us < options.gather_us
-    and redis.call('EXISTS', key('inbox:bulk')) == 1
+    and redis.call('EXISTS', key('inbox:bulk'), key('inbox:taken')) > 0
   if head[1] and not gathers then
     redis.call('ZREM', key('due:bulk'), head[1])
     return head[1]
