@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-lowest test-mixed fuzz chaos soak bench lint types package lock clean
+.PHONY: help setup demo up test test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
@@ -43,6 +43,15 @@ test-lowest: build/lowest/.installed ## Run the promises' tests on the lowest ve
 test-mixed: build/mixed/.installed ## Run them on the lowest Celery beside the newest of all else
 	@build/mixed/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
 
+# Both locks, since some requirements come as source only, which the first one's setuptools builds.
+test-python: ## Run them on another Python: make test-python PYTHON=python3.13
+	@$(PYTHON) -m venv --clear build/python
+	@build/python/bin/python $(PIP_INSTALL) --require-hashes --requirement requirements.txt
+	@build/python/bin/python $(PIP_INSTALL) --require-hashes --no-build-isolation \
+		--requirement requirements-dev.txt
+	@build/python/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@build/python/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
+
 build/%/.installed: requirements-%.txt pyproject.toml
 	@echo "Installing $< into build/$*"
 	@$(PYTHON) -m venv --clear build/$*
@@ -70,6 +79,17 @@ lint: $(DEV) ## Check style, format and the import rule
 
 types: $(DEV) ## Check the types
 	@$(BIN)/mypy
+
+package: $(DEV) ## Build the distributions into build/dist, and check what they hold and tell
+	@rm -rf build/dist
+	@$(BIN)/python -m build --no-isolation --outdir build/dist . > build/package.log 2>&1 \
+		|| { cat build/package.log; exit 1; }
+	@$(BIN)/twine check --strict build/dist/*
+	@$(BIN)/check-wheel-contents build/dist/*.whl
+	@$(BIN)/pyroma --min=10 build/dist/*.tar.gz
+	@for pins in tests/unit/fixtures/pins/*.txt; do echo "Beside $$pins:"; \
+		$(BIN)/python $(PIP_INSTALL) --dry-run --ignore-installed --constraint $$pins \
+			"$$(echo build/dist/*.whl)[flower,xlsx]" || exit 1; echo "  installs"; done
 
 # The tool stays out of .venv, which holds what the locks name and nothing else. All locks but those
 # of old versions are held to the first one's versions, so that they describe one resolution.
