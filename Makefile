@@ -11,13 +11,13 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test fuzz chaos soak bench lint types lock clean
+.PHONY: help setup demo up test test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS='…'] [PYTHON=python3.13]"
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  %-7s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(DEV) ## Make .venv, with everything that developing takes, from the hashed locks
 	@echo "$(VENV) is ready"
@@ -30,6 +30,34 @@ up: $(RUNTIME) ## Run an embedded Redis and a worker in this terminal, until Ctr
 
 test: $(DEV) ## Run the tests, or some: make test ARGS=tests/unit
 	@$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
+
+# What touches the libraries whose versions a host application chooses: the promises, the tour, the
+# schema, connections, the commands and the public API. In a .venv of its own each.
+BOUNDS := tests/tour tests/integration/test_promises.py tests/unit/test_schema.py \
+	tests/unit/test_connections.py tests/unit/test_public.py tests/unit/test_chartmogul.py \
+	tests/unit/test_cli.py tests/integration/test_failover.py::test_all_connections_fall_silent
+
+test-lowest: build/lowest/.installed ## Run the promises' tests on the lowest versions of everything
+	@build/lowest/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
+
+test-mixed: build/mixed/.installed ## Run them on the lowest Celery beside the newest of all else
+	@build/mixed/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
+
+# Both locks, since some requirements come as source only, which the first one's setuptools builds.
+test-python: ## Run them on another Python: make test-python PYTHON=python3.13
+	@$(PYTHON) -m venv --clear build/python
+	@build/python/bin/python $(PIP_INSTALL) --require-hashes --requirement requirements.txt
+	@build/python/bin/python $(PIP_INSTALL) --require-hashes --no-build-isolation \
+		--requirement requirements-dev.txt
+	@build/python/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@build/python/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
+
+build/%/.installed: requirements-%.txt pyproject.toml
+	@echo "Installing $< into build/$*"
+	@$(PYTHON) -m venv --clear build/$*
+	@build/$*/bin/python $(PIP_INSTALL) --require-hashes --requirement $<
+	@build/$*/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
 
 # Of the tests that try random inputs, `make test` runs a quick share.
 fuzz: $(DEV) ## Try 10,000 random inputs of each kind; EXAMPLES=500 for fewer
@@ -52,18 +80,37 @@ lint: $(DEV) ## Check style, format and the import rule
 types: $(DEV) ## Check the types
 	@$(BIN)/mypy
 
-# The tool stays out of .venv, which holds what the locks name and nothing else. The second lock is
-# held to the first one's versions, so that both describe one resolution.
+package: $(DEV) ## Build the distributions into build/dist, and check what they hold and tell
+	@rm -rf build/dist
+	@$(BIN)/python -m build --no-isolation --outdir build/dist . > build/package.log 2>&1 \
+		|| { cat build/package.log; exit 1; }
+	@$(BIN)/twine check --strict build/dist/*
+	@$(BIN)/check-wheel-contents build/dist/*.whl
+	@$(BIN)/pyroma --min=10 build/dist/*.tar.gz
+	@for pins in tests/unit/fixtures/pins/*.txt; do echo "Beside $$pins:"; \
+		$(BIN)/python $(PIP_INSTALL) --dry-run --ignore-installed --constraint $$pins \
+			"$$(echo build/dist/*.whl)[flower,xlsx]" || exit 1; echo "  installs"; done
+
+# The tool stays out of .venv, which holds what the locks name and nothing else. All locks but those
+# of old versions are held to the first one's versions, so that they describe one resolution.
 LOCK_BIN := build/lock/bin
 COMPILE := $(LOCK_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --custom-compile-command "make lock" --extra sandbox --extra flower --extra xlsx
+	--no-annotate --custom-compile-command "make lock"
+PRODUCTION := --extra flower --extra xlsx
+EXTRAS := $(PRODUCTION) --extra sandbox
+HELD := --constraint requirements-dev.txt --group build
 
 lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@test -x $(LOCK_BIN)/uv || { $(PYTHON) -m venv --clear build/lock \
 		&& $(LOCK_BIN)/python $(PIP_INSTALL) uv; }
-	@$(COMPILE) $(ARGS) --group dev --output-file requirements-dev.txt pyproject.toml
-	@$(COMPILE) $(ARGS) --group build --constraint requirements-dev.txt \
-		--output-file requirements.txt pyproject.toml
+	@$(COMPILE) $(ARGS) $(EXTRAS) --group dev --output-file requirements-dev.txt pyproject.toml
+	@$(COMPILE) $(ARGS) $(EXTRAS) $(HELD) --output-file requirements.txt pyproject.toml
+	@$(COMPILE) $(ARGS) $(PRODUCTION) $(HELD) --output-file requirements-production.txt pyproject.toml
+	@$(COMPILE) $(ARGS) $(EXTRAS) --group test --resolution lowest-direct \
+		--output-file requirements-lowest.txt pyproject.toml
+	@sed -n '/^\(celery\|kombu\)==/s/ .*//p' requirements-lowest.txt > build/lock/mixed.txt
+	@$(COMPILE) $(ARGS) $(EXTRAS) --group test --constraint build/lock/mixed.txt \
+		--output-file requirements-mixed.txt pyproject.toml
 
 clean: ## Remove what was made here, but not .courier, which may hold jobs
 	@rm -rf $(VENV) .demo build dist *.egg-info .coverage \

@@ -18,7 +18,9 @@ def needing(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        missing = (error.name or "a package").partition(".")[0]
+        missing = error.name or "a package"
+        if not missing.startswith("attribute_courier."):  # else the image for production lacks it
+            missing = missing.partition(".")[0]
         raise click.ClickException(
             f"{missing} is not installed: pip install 'attribute-courier[{extra}]'"
         ) from None

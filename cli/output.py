@@ -28,7 +28,7 @@ format_option = click.option(
 )
 
 
-class Age(click.ParamType[timedelta]):
+class Age(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.4
     """How long ago: seconds, or 90s, 15m, 2h, 7d."""
 
     name = "age"

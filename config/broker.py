@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import time
 from typing import Any
 
 import redis
@@ -10,6 +12,9 @@ from kombu.transport import redis as kombu_redis
 
 from . import connections
 from .redis_errors import WrongServerError, code_of
+
+SILENCE_S = 5.0
+"""After so long without an answer to a pop that waits a second, a connection counts as lost."""
 
 
 class _Mistrustful:
@@ -40,6 +45,28 @@ class Channel(kombu_redis.Channel):
     # Closing, Kombu puts back what was not acknowledged; when it closes since Redis is away, that
     # attempt can end the worker. The inbox and the leases put back what matters.
     do_restore = False
+    _in_poll: Any
+    _asked_s = 0.0
+
+    def _brpop_start(self, *args: Any, **options: Any) -> None:
+        self._asked_s = time.monotonic()
+        super()._brpop_start(*args, **options)  # type: ignore[misc]  # the stubs lack it
+
+    def check_silence(self) -> None:
+        """See that a blocking pop, which waits a second at Redis, is answered at all.
+
+        Before Kombu 5.7, nobody else does, and a worker on a dropped connection takes no message.
+
+        Raises:
+            redis.TimeoutError: it is not.
+        """
+        sock = self._in_poll and self._in_poll._sock
+        if not sock or time.monotonic() < self._asked_s + SILENCE_S:
+            return
+        waiting = select.poll()
+        waiting.register(sock, select.POLLIN)
+        if not waiting.poll(0):  # else the answer is there, and this process was busy
+            raise redis.TimeoutError("no answer to a blocking pop")
 
     def maybe_refresh_binding_expiry(self) -> None:
         """Once a second, for the queue of the remote control."""

@@ -19,9 +19,9 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Any
 
+import hiredis
 import redis
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.connection import HiredisRespSerializer
+from redis.backoff import FullJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from .redis_errors import WrongServerError, code_of, text_of
@@ -80,7 +80,7 @@ def connect_patiently(settings: Settings) -> redis.Redis:
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         # redis-py nests them: connecting again within each try, some four seconds in all. Without
         # a health check, whose own tries would be a third storey.
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=4),
+        retry=Retry(FullJitterBackoff(base=0.05, cap=0.5), retries=4),
     )
 
 
@@ -110,6 +110,8 @@ def _client(settings: Settings, **options: Any) -> redis.Redis:
         db=address.db,
         username=address.username,
         password=address.password.reveal() if address.password else None,
+        # Before redis-py 6, a command is tried again only after the errors that are named here.
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
         protocol=PROTOCOL,
         decode_responses=True,
         # What is not UTF-8 comes through as lone surrogates, which no schema lets pass, instead
@@ -120,21 +122,32 @@ def _client(settings: Settings, **options: Any) -> redis.Redis:
     return redis.Redis.from_pool(pool)
 
 
-class _Packer(HiredisRespSerializer):
-    """Writes commands by hiredis, which does not know of `encoding_errors`."""
+class _Packer:
+    """Writes commands by hiredis, and text with surrogates, which hiredis does not take.
 
-    def pack(self, *args: Any) -> Any:
-        pack: Any = super().pack
+    redis-py's own packer needs the hiredis that redis-py's parser needs, another one in each
+    release; beside an older hiredis, redis-py reads without it.
+    """
+
+    def pack(self, *args: Any) -> list[bytes]:
+        """A command as bytes for Redis.
+
+        Raises:
+            redis.DataError: an argument is of a type that Redis does not take.
+        """
+        name = args[0].encode() if isinstance(args[0], str) else args[0]
+        command = (*name.split(), *args[1:])  # "SCRIPT LOAD" is two arguments
         try:
-            return pack(*args)
-        except UnicodeEncodeError:
-            return pack(
-                args[0],
-                *(
-                    arg.encode(errors="surrogateescape") if isinstance(arg, str) else arg
-                    for arg in args[1:]
-                ),
-            )
+            try:
+                return [hiredis.pack_command(command)]
+            except UnicodeEncodeError:
+                return [hiredis.pack_command(tuple(map(_as_bytes, command)))]
+        except TypeError as error:
+            raise redis.DataError(str(error)) from None
+
+
+def _as_bytes(arg: Any) -> Any:
+    return arg.encode(errors="surrogateescape") if isinstance(arg, str) else arg
 
 
 class Connection(redis.Connection):

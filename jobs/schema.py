@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validates_schema
 
 from . import rules
 from .attributes import (
     Attribute,
-    AttributeType,
     attribute_key,
     attribute_type,
     canonical,
@@ -22,14 +21,12 @@ from .attributes import (
     text,
 )
 from .errors import FieldError, InvalidJob, UnknownWireVersion, shown_field
-from .job import AttributeJob, Lane
+from .job import AttributeJob
 from .plain import kind
 from .strict_json import StrictJSONError, parse_json
 from .wire import MAX_WIRE_BYTES as MAX_WIRE_BYTES
 from .wire import WIRE_VERSION, check_size
 from .wire import dump_wire as dump_wire
-
-_T = TypeVar("_T")
 
 
 def load_wire(job_id: object, wire: str | bytes) -> AttributeJob:
@@ -82,21 +79,22 @@ def email_of_wire(wire: str | bytes) -> str | None:
         return None
 
 
-class Ruled(fields.Field[_T]):
+# marshmallow's fields are generic since 4.0 only, hence the bare names.
+class Ruled(fields.Field):  # type: ignore[type-arg]
     """A field whose rule is a function that returns the value as kept, or raises InvalidJob."""
 
-    def __init__(self, rule: Callable[[Any], _T], **options: Any) -> None:
+    def __init__(self, rule: Callable[[Any], object], **options: Any) -> None:
         super().__init__(**options)
         self._rule = rule
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> _T:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> object:
         try:
             return self._rule(value)
         except InvalidJob as invalid:
             raise ValidationError(invalid.errors[0].message) from None
 
 
-class ValueField(fields.Field[Any]):
+class ValueField(fields.Field):  # type: ignore[type-arg]
     """An attribute's value, by the rule of the type that stands beside it."""
 
     def _deserialize(
@@ -112,7 +110,7 @@ class ValueField(fields.Field[Any]):
             raise ValidationError(invalid.errors[0].message) from None
 
 
-class AttributeList(fields.List[Any]):
+class AttributeList(fields.List):  # type: ignore[type-arg]
     """A list that is counted before its items are validated: there may be very many."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> list[Any]:
@@ -136,10 +134,10 @@ class AttributeSchema(Schema):
         "unknown": "no such field; an attribute has type, key, value and source",
     }
 
-    type = Ruled[AttributeType](attribute_type, required=True)
-    key = Ruled[str](attribute_key, required=True)
+    type = Ruled(attribute_type, required=True)
+    key = Ruled(attribute_key, required=True)
     value = ValueField(required=True)
-    source = Ruled[str](text, load_default=None)
+    source = Ruled(text, load_default=None)
 
     @post_load
     def _make(self, loaded: dict[str, Any], **_: Any) -> Attribute:
@@ -158,13 +156,13 @@ class JobSchema(Schema):
         "a job has v, email, attributes, occurred_at, lane, only_changed and idempotency_key",
     }
 
-    v = Ruled[int](lambda value: _wire_version(value), required=True)
-    email = Ruled[str](rules.email, required=True)
+    v = Ruled(lambda value: _wire_version(value), required=True)
+    email = Ruled(rules.email, required=True)
     attributes = AttributeList(fields.Nested(AttributeSchema), required=True)
-    occurred_at = Ruled[Any](rules.occurred_at, load_default=None)
-    lane = Ruled[Lane](rules.lane, load_default=None)
-    only_changed = Ruled[bool](rules.flag, load_default=None)
-    idempotency_key = Ruled[str](text, load_default=None)
+    occurred_at = Ruled(rules.occurred_at, load_default=None)
+    lane = Ruled(rules.lane, load_default=None)
+    only_changed = Ruled(rules.flag, load_default=None)
+    idempotency_key = Ruled(text, load_default=None)
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _each_key_once(self, _: Any, document: Any, **__: Any) -> None:

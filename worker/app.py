@@ -187,6 +187,27 @@ class Reports(bootsteps.StartStopStep):
                 consumer.event_dispatcher.flush()
 
 
+class Watch(bootsteps.StartStopStep):
+    """Looks once a second whether the broker's connection has fallen silent."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        self._timer = consumer.hub.call_repeatedly(1.0, self._look, consumer.connection.transport)
+
+    def stop(self, consumer: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @staticmethod
+    def _look(transport: Any) -> None:
+        for channel in transport.channels:
+            channel.check_silence()
+
+
 @signals.worker_process_init.connect
 def _report_from_a_child(**_: Any) -> None:
     """In a process of the prefork pool: it has a dispatcher, and a clock, of its own."""
@@ -209,4 +230,4 @@ def _report_from_a_child(**_: Any) -> None:
 
 
 app.steps["worker"].update({Checks, Ticking})
-app.steps["consumer"].add(Reports)
+app.steps["consumer"].update({Reports, Watch})

@@ -165,7 +165,8 @@ def check_the_pages(flower: Flower, expected: dict[str, Any], password: str) -> 
             "/",
             "/workers",
             "/tasks",
-            f"/tasks/datatable?draw=1&start=0&length=100&order[0][column]=0&{columns}",
+            f"/tasks/datatable?draw=1&start=0&length=100&order[0][column]=0&{columns}"
+            "&search[value]=",
             "/broker",
             f"/worker/{worker}",
             "/metrics",

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import pytest
 import redis
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from attribute_courier.cli import main
 from attribute_courier.cli.output import OUTCOME_COLUMNS, show_outcomes
@@ -24,6 +24,8 @@ from attribute_courier.producers import producer as producer_module
 from attribute_courier.sandbox import DEFAULT_API_KEY, EmbeddedRedis, Fault, SandboxProcess
 from attribute_courier.state.inbox import Inbox, Taken
 from attribute_courier.state.keys import Keys
+
+from ..cli_runner import CliRunner
 
 ADA = "ada@example.com"
 KEYS = Keys("default")

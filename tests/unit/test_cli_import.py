@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import redis
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from attribute_courier.cli import main
 from attribute_courier.cli import progress as progress_module
@@ -26,6 +26,8 @@ from attribute_courier.producers import Producer
 from attribute_courier.producers import producer as producer_module
 from attribute_courier.sandbox import EmbeddedRedis
 from attribute_courier.state.keys import Keys
+
+from ..cli_runner import CliRunner
 
 KEYS = Keys("default")
 TABLE = """\

