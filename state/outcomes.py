@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
 
-from ..jobs.emails import mailbox_id_of
+from ..jobs.emails import mailbox_id_of, normalized_email
+from ..jobs.glance import belongs_to, glance
 from ..jobs.job import time_of
 from ..jobs.outcome import STATUSES, Customer, Outcome, Status
 from ..jobs.text import printable
@@ -98,18 +101,36 @@ class Outcomes:
         return [outcome.status if outcome else None for outcome in self.many(job_ids)]
 
     def of_email(self, email: str, *, limit: int = 100) -> list[Outcome]:
-        """The email's jobs, newest first: those that wait, and of the settled ones the last 100."""
-        mailbox_id = mailbox_id_of(email)
+        """The email's jobs, newest first: those that wait, and of the settled ones the last 100.
+
+        With 100,000 jobs in the inbox, to look through it takes about a second.
+        """
+        mailbox_id, email = mailbox_id_of(email), normalized_email(email)
+        # First: a job goes from the inbox to its mailbox, and on to the history.
+        in_inbox = {job: wire for job, wire in self.inbox() if belongs_to(wire, email)}
         pipeline = self._client.pipeline(transaction=True)
         pipeline.hgetall(self._keys.of("mailbox", mailbox_id))
         pipeline.hgetall(self._keys.of("email", mailbox_id))
         mailbox, history = pipeline.execute()
         waiting = [entry[16:52] for field, entry in mailbox.items() if field.startswith("#")]
-        settled = [job for field, job in history.items() if field[0] == "@" and field != "@n"]
-        found = [each for each in self.many(list(dict.fromkeys(waiting + settled))) if each]
-        oldest = datetime.min.replace(tzinfo=UTC)
-        found.sort(key=lambda outcome: outcome.accepted_at or oldest, reverse=True)
+        settled = [job for field, job in history.items() if re.fullmatch("@[0-9]+", field)]
+        ids = list(dict.fromkeys([*in_inbox, *waiting, *settled]))
+        found = [
+            _described(each, in_inbox.get(each.job_id)) for each in self.many(ids) if each is not None
+        ]
+        latest = datetime.max.replace(tzinfo=UTC)
+        # What no worker has accepted yet came last; ids sort by when they were made.
+        found.sort(key=lambda each: (each.accepted_at or latest, each.job_id), reverse=True)
         return found[:limit]
+
+    def inbox(self) -> Iterator[tuple[str, str]]:
+        """Ids and documents of the jobs that no worker has accepted yet, in no order."""
+        cursor = 0
+        while True:
+            cursor, documents = self._client.hscan(self._keys.inbox, cursor, count=_PAGE)
+            yield from documents.items()
+            if cursor == 0:
+                return
 
     def recent(
         self,
@@ -198,6 +219,25 @@ def _fields(settled: str) -> dict[str, str]:
         if isinstance(short.get(name), int | float):
             short[name] = str(int(short["a"]) + int(short[name]))
     return {_LONG[name]: content for name, content in short.items()}
+
+
+def _described(outcome: Outcome, wire: str | None) -> Outcome:
+    """With what its document says, for a job that is in the inbox."""
+    if wire is None or outcome.email is not None or outcome.settled:
+        return outcome
+    seen = glance(wire)
+    return replace(outcome, email=seen.email, keys=seen.keys, lane=seen.lane)
+
+
+def is_of_email(settled: str, email: str) -> bool:
+    """Whether this is the outcome of a job of an email, as `normalized_email` has it."""
+    if settled.isascii() and "\\" not in settled and email not in settled.lower():
+        return False  # there may be millions
+    try:
+        named = json.loads(settled).get("e")
+    except ValueError:
+        return False
+    return isinstance(named, str) and normalized_email(named) == email
 
 
 def outcome_of(job_id: str, account: str, fields: Mapping[str, str]) -> Outcome:

@@ -11,6 +11,17 @@ local function leave_inbox(job, taken)
   redis.call('ZREM', key('inbox:taken'), taken)
 end
 
+-- Where it is not known whether a worker has taken it.
+local function leave_inbox_untaken(job)
+  local waited = redis.call('ZREM', key('inbox:live'), job) + redis.call('ZREM', key('inbox:bulk'), job)
+  for _, entry in ipairs(waited == 0 and redis.call('ZRANGE', key('inbox:taken'), 0, -1) or {}) do
+    if string.match(entry, '^%a+ %d+ (.*)$') == job then
+      redis.call('ZREM', key('inbox:taken'), entry)
+    end
+  end
+  redis.call('HDEL', key('inbox'), job)
+end
+
 local function last_arrival(at)
   local last = tonumber(redis.call('GET', key('arrivals')) or 0)
   return last <= at + STEP_US and last or 0
