@@ -62,7 +62,7 @@ class Removal:
         email = email or seen.email
         fields = {"email": email or "", "keys": ",".join(seen.keys), "lane": seen.lane}
         known = {} if email is None else {"mailbox": mailbox_id_of(email)}
-        return self._cancel(job=job_id, reason="asked", fields=fields, **known, **self._kept)
+        return self._cancel(job=job_id, fields=fields, **known, **self._kept)
 
     def forget(self, email: str) -> Forgotten:
         """Remove all that is known of an email, in whatever spelling.

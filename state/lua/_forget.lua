@@ -16,7 +16,8 @@ local function forget_settled(job, kept)
 end
 
 -- Forgets a job wherever it stands; one that waits ends as canceled. Answers 'canceled', 'changed' or nil.
-local function forget_job(job)
+-- `lane` is where it was in the inbox.
+local function forget_job(job, lane)
   local kept = redis.call('GET', key('outcome:' .. job))
   if kept then
     return forget_settled(job, kept) and 'changed' or nil
@@ -25,6 +26,6 @@ local function forget_job(job)
   for name, content in pairs(NOTHING) do
     fields[name] = content
   end
-  settle_job(job, nil, 'canceled', fields)
+  settle_job(job, nil, 'canceled', fields, lane)
   return 'canceled'
 end

@@ -11,15 +11,21 @@ local function leave_inbox(job, taken)
   redis.call('ZREM', key('inbox:taken'), taken)
 end
 
--- Where it is not known whether a worker has taken it.
+-- Where it is not known whether a worker has taken it. Answers the lane.
 local function leave_inbox_untaken(job)
-  local waited = redis.call('ZREM', key('inbox:live'), job) + redis.call('ZREM', key('inbox:bulk'), job)
-  for _, entry in ipairs(waited == 0 and redis.call('ZRANGE', key('inbox:taken'), 0, -1) or {}) do
-    if string.match(entry, '^%a+ %d+ (.*)$') == job then
-      redis.call('ZREM', key('inbox:taken'), entry)
+  redis.call('HDEL', key('inbox'), job)
+  for _, lane in ipairs({ 'live', 'bulk' }) do
+    if redis.call('ZREM', key('inbox:' .. lane), job) == 1 then
+      return lane
     end
   end
-  redis.call('HDEL', key('inbox'), job)
+  for _, entry in ipairs(redis.call('ZRANGE', key('inbox:taken'), 0, -1)) do
+    local lane, taken = string.match(entry, '^(%a+) %d+ (.*)$')
+    if taken == job then
+      redis.call('ZREM', key('inbox:taken'), entry)
+      return lane
+    end
+  end
 end
 
 local function last_arrival(at)

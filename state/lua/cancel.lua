@@ -1,8 +1,8 @@
 -- cancel: a job that was not sent is taken back: from the inbox, also where a worker has just taken it
 -- to accept it, or from its mailbox. What it replaced there does not come back.
--- include: common clock inbox mailbox outcome
+-- include: common clock inbox mailbox counts outcome
 -- arg: job, mailbox (of its email; absent where that is not known), fields (of the outcome of a job in the
---   inbox, whose `job:<id>` is not there yet), reason, retention_s, keep_s
+--   inbox, whose `job:<id>` is not there yet), retention_s, keep_s
 -- Answers 'canceled', also where it was before; or, with nothing changed, 'settled' (otherwise); 'sending'
 --   (a request for it is under way); 'attempted' (one was made, or may have been); 'again' (it is in
 --   its mailbox, and arg.mailbox does not say which); 'unknown'.
@@ -40,10 +40,10 @@ if not attempts[1] then
   if redis.call('HEXISTS', key('inbox'), arg.job) == 0 then
     return 'unknown'
   end
-  leave_inbox_untaken(arg.job)
-  arg.fields.reason = arg.reason
-  settle_job(arg.job, arg.mailbox, 'canceled', arg.fields)
+  arg.fields.reason = 'asked'
+  settle_job(arg.job, arg.mailbox, 'canceled', arg.fields, leave_inbox_untaken(arg.job))
   write_email(arg.mailbox)
+  write_counts()
   return 'canceled'
 elseif not arg.mailbox then
   return 'again'
@@ -65,6 +65,7 @@ if job then
     remove_mailbox(arg.mailbox, (tonumber(box.state.rest) or 0) - now.account)
   end
 end
-settle_job(arg.job, arg.mailbox, 'canceled', { reason = arg.reason })
+settle_job(arg.job, arg.mailbox, 'canceled', { reason = 'asked' })
 write_email(arg.mailbox)
+write_counts()
 return 'canceled'

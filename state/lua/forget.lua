@@ -1,6 +1,6 @@
 -- forget: an email's mailbox and history are gone, and its jobs that wait there are canceled. A request
 -- under way keeps its place, and the email's next one waits for its end; its answer writes nothing.
--- include: common clock mailbox outcome forget
+-- include: common clock mailbox counts outcome forget
 -- arg: mailbox, late_s (for so long a job is known as a late one that says it occurred before), retention_s, keep_s
 -- Answers { ids of the jobs that were canceled, ids of the settled jobs of the history, how many of these
 --   had anything to forget, how many delivered values were known, 1 if a request is under way }.
@@ -45,4 +45,5 @@ end
 redis.call('DEL', email_key)
 redis.call('HSET', email_key, '@forgotten', text(now.redis))
 redis.call('EXPIRE', email_key, arg.late_s)
+write_counts()
 return { waiting, settled, changed, values, leased and 1 or 0 }

@@ -130,13 +130,16 @@ end
 local answer = { paused = observe(arg.answer), settled_us = text(now.redis) }
 local box = read_mailbox(arg.mailbox)
 answer.held = box.state.lease == arg.token
-if answer.held then
+local forgotten = box.state.lease == FORGOTTEN .. arg.token
+if answer.held or forgotten then
   count('attempts:' .. arg.answer.class)
   if arg.answer.took_us then
     count_time('latency', arg.answer.took_us)
   end
+end
+if answer.held then
   answer.due_us = settle_mailbox(box)
-elseif box.state.lease == FORGOTTEN .. arg.token then
+elseif forgotten then
   end_forgotten(box)
 end
 answer.open = open

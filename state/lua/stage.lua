@@ -97,6 +97,7 @@ if redis.call('EXISTS', key('job:' .. arg.job), key('outcome:' .. arg.job)) > 0 
 end
 if forgotten and arg.occurred and arg.occurred <= forgotten then
   settle_job(arg.job, nil, 'canceled', { lane = arg.lane, reason = 'forgotten' })
+  write_counts()
   leave_inbox(arg.job, arg.taken)
   return answer('forgotten')
 end

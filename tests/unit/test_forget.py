@@ -371,11 +371,11 @@ def test_other_emails_are_untouched(account: Account) -> None:
     own.append(inbox[EVA])
 
     def of_others() -> dict[str, Any]:
-        state = account.state("outcomes", "types", "ledger", "pace", "clock", "arrivals")
+        state = account.state("outcomes", "types", "ledger", "pace", "clock", "arrivals", "counts")
         return {
             name: [each for each in _entries(content) if not any(word in each for word in own)]
             for name, content in state.items()
-            if not any(word in name for word in [*own, "counters:"])
+            if not any(word in name for word in [*own, "counts:"])
         }
 
     before = of_others()
