@@ -16,17 +16,34 @@ local function entry_in(box)
   end
 end
 
+-- Which version of each of its keys ChartMogul took last.
+local function taken_versions(job)
+  local found, versions = #job.keys > 0 and redis.call('HMGET', key('email:' .. arg.mailbox), unpack(job.keys)) or {}, {}
+  for n, name in ipairs(job.keys) do
+    versions[name] = found[n] and string.sub(found[n], 1, VERSION) or ''
+  end
+  return versions
+end
+
 -- A worker that died may have sent it: then its version is in `@sending`, or was noted as taken since.
 -- A job that is replayed was sent before; what counts is the time since then.
-local function may_be_taken(box, job)
+local function may_be_taken(box, job, taken)
   if string.find(box.state.sending or '', job.version, 1, true) then
     return true
   end
-  local seen = #job.keys > 0 and redis.call('SISMEMBER', key('replays'), arg.job) == 0
-    and redis.call('HMGET', key('email:' .. arg.mailbox), unpack(job.keys)) or {}
-  for _, content in ipairs(seen) do
-    if content and string.sub(content, 1, VERSION) == job.version then
+  local replayed = redis.call('SISMEMBER', key('replays'), arg.job) == 1
+  for _, version in pairs(taken) do
+    if version == job.version and not replayed then
       return true
+    end
+  end
+end
+
+-- What it replaced may be taken by now, where a request carries it: nothing older may follow that.
+local function note_replaced(box, taken)
+  for name, version in string.gmatch(box.state.sending or '', '([%w_]+)=([^,]+)') do
+    if taken[name] and version > taken[name] then
+      note_email(name, version .. '-')
     end
   end
 end
@@ -54,10 +71,13 @@ local job = entry_in(box)
 local leased = redis.call('ZSCORE', key('leases'), arg.mailbox)
 if job and leased and string.find(box.state.sending or '', job.version, 1, true) then
   return 'sending'
-elseif (tonumber(attempts[2]) or 0) > 0 or job and (job.in_part or may_be_taken(box, job)) then
+end
+local taken = job and taken_versions(job)
+if (tonumber(attempts[2]) or 0) > 0 or job and (job.in_part or may_be_taken(box, job, taken)) then
   return 'attempted'
 end
 if job then
+  note_replaced(box, taken)
   redis.call('HDEL', key('mailbox:' .. arg.mailbox), '#' .. job.number, unpack(job.keys))
   box.jobs[job.number] = nil
   if not leased and not next(box.jobs) then

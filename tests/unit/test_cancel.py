@@ -197,6 +197,23 @@ class TestThatIsTooLate:
         assert account.deliver_all() == []
         account.assert_nothing_is_left()
 
+    @pytest.mark.parametrize("only_changed", [False, True])
+    def test_nothing_older_follows_what_it_replaced_in_flight(
+        self, account: Account, only_changed: bool
+    ) -> None:
+        account.staged(plan="basic")
+        account.deliver_all()
+        account.staged(plan="pro")
+        claim = account.claim()
+        assert cancels(account, account.staged(plan="max")) == "canceled"
+        if only_changed:  # it is not there any more once the request has arrived
+            job = account.job(only_changed=True, plan="basic")
+            assert account.stage(job) == "staged"
+        else:
+            assert account.stage(account.job(ago_s=60, plan="old")) == "superseded"
+        assert account.settle(claim)
+        assert account.deliver_all() == ([{"plan": "basic"}] if only_changed else [])
+
     @pytest.mark.parametrize("status", ["server", "unmatched"])
     def test_it_was_attempted(self, account: Account, status: str) -> None:
         job = account.staged(plan="pro")
