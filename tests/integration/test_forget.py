@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from typing import Any
 
@@ -80,7 +79,7 @@ def test_a_worker_that_holds_a_lease_writes_nothing_of_it(courier: Courier) -> N
     sent = [producer.add_attributes(email, {"plan": VALUE}) for email in emails]
     leases = courier.keys.of("leases")
     wait_until(lambda: courier.client.zcard(leases) == 3, what="all are being sent")
-    os.kill(worker.popen.pid, signal.SIGSTOP)  # however long the next lines take
+    worker.send(signal.SIGSTOP)  # however long the next lines take
     for email in emails:
         (found,) = producer.forget(email)
         assert (found.canceled, found.under_way) == (1, True)
@@ -88,7 +87,7 @@ def test_a_worker_that_holds_a_lease_writes_nothing_of_it(courier: Courier) -> N
     outcomes = courier.wait(*sent)
     for outcome in outcomes:
         assert (outcome.status, outcome.reason, outcome.email) == ("canceled", "forgotten", None)
-    os.kill(worker.popen.pid, signal.SIGCONT)
+    worker.send(signal.SIGCONT)
 
     again = [producer.add_attributes(email, {"plan": "new"}) for email in emails]
     wait_until(lambda: courier.client.zcard(leases) == 0, what="all are answered")

@@ -485,7 +485,8 @@ class Play(RuleBasedStateMachine):
         held.may_act = held.may_act and verdict.may_still_act
         assert not (held.forgotten and settled.held), "what was forgotten is settled"
         self._ends(held, settled.held)
-        self._holds_nothing_forgotten()
+        if held.forgotten:
+            self._holds_nothing_forgotten()
         if settled.next:
             self._claimed(settled.next)
         again = self.account.boxes.settle(held.claim, settlement, news, stint=None)
