@@ -110,6 +110,7 @@ class TestInTheMailbox:
         job = account.staged(age=8)
         account.staged(BOB, age=9)
         assert cancels(account, job) == "canceled"
+        assert "age" not in account.box()
         assert account.deliver_all() == [{"plan": "pro"}, {"age": 9}]
         assert account.status(first) == "delivered"
 
@@ -240,6 +241,9 @@ class TestThatIsTooLate:
         account.clock.time_passes(61)
         account.health.look(1)
         assert cancels(account, job) == "sending", "the lease is over, and nobody has looked yet"
+        other = account.staged(BOB, plan="pro")
+        assert [each.job_id for each in account.claim().jobs] == [other.job_id]
+        assert cancels(account, job) == "attempted", "it is due again"
         claim = account.claim()
         account.settle(claim, "pending", fields={"attempts": 0})  # a 429
         assert cancels(account, job) == "attempted"
