@@ -23,6 +23,7 @@ from ..jobs.errors import OtherLayout
 from ..state.keys import Keys
 from ..state.layout import check_layout
 from .account_worker import TICK_S, AccountWorker
+from .liveness import STAMP_S, Liveness
 from .notifier import Notifier
 from .ticker import Ticker
 from .trouble import RedisTrouble
@@ -38,6 +39,7 @@ POOLS = ("thread", "prefork", "solo")
 
 settings = load_settings()
 trouble = RedisTrouble(settings)
+liveness = Liveness(trouble, timeout_s=settings.timeout_s)
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
 app.conf.worker_consumer = "attribute_courier.worker.consumer:Intake"
@@ -100,8 +102,32 @@ class Checks(bootsteps.Step):
         _notifier.hostname = worker.hostname
 
 
+class Living(bootsteps.StartStopStep):
+    """Shows `courier health` that this worker can work, from its start to its end."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        """Nothing: Celery passes what a step may need."""
+
+    def start(self, worker: Any) -> None:
+        liveness.start(worker)
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """Each time that the consumer has connected."""
+        hub.call_repeatedly(STAMP_S, liveness.beat, ("consumer",))
+
+    def stop(self, worker: Any) -> None:
+        liveness.stopping()
+
+
+@signals.worker_shutting_down.connect
+def _stop_gracefully(**_: Any) -> None:
+    liveness.stopping()  # what is in flight is finished first
+
+
 class Ticking(bootsteps.StartStopStep):
     """Runs the ticker in a thread of its own, from the worker's start to its stop."""
+
+    requires = (Living,)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         """Nothing: Celery passes what a step may need."""
@@ -126,6 +152,7 @@ def _tick(ticker: Ticker) -> None:
     wait_s = 0.0
     while not stopping.wait(wait_s):
         wait_s = TICK_S
+        liveness.beat("ticker")
         try:
             for account in settings.accounts:
                 know_layout(account)
@@ -189,5 +216,5 @@ def _report_from_a_child(**_: Any) -> None:
     threading.Thread(target=flush, name="events", daemon=True).start()
 
 
-app.steps["worker"].update({Checks, Ticking})
+app.steps["worker"].update({Checks, Living, Ticking})
 app.steps["consumer"].add(Reports)
