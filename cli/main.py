@@ -20,6 +20,7 @@ _COMMANDS = {
     "add": "Queue attributes for every customer with an email.",
     "demo": "Show the way of a job on real parts, in half a minute.",
     "flower": "Watch the jobs in a browser.",
+    "health": "Tell a container's engine whether its workers can still work.",
     "import": "Queue the attributes of a whole table.",
     "outcomes": "Show what became of jobs.",
     "pause": "Stop all deliveries of an account for now.",

@@ -113,7 +113,7 @@ class Living(bootsteps.StartStopStep):
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
         """Each time that the consumer has connected."""
-        hub.call_repeatedly(STAMP_S, liveness.beat, ("consumer",))
+        hub.call_repeatedly(STAMP_S, liveness.beat, "consumer")
 
     def stop(self, worker: Any) -> None:
         liveness.stopping()
