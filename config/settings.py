@@ -28,6 +28,7 @@ VARIABLES = (
     "CHARTMOGUL_API_URL",
     "COURIER_ACCOUNT",
     "COURIER_ACCOUNTS",
+    "COURIER_ALLOW_EVICTION",
     "COURIER_ALLOW_HTTP",
     "COURIER_BULK_SHARE",
     "COURIER_CONCURRENCY",
@@ -103,6 +104,8 @@ class Settings:
     """Whether a job that uses another type for a key than before is invalid."""
     concurrency: int
     """Threads of one worker process."""
+    allow_eviction: bool = False
+    """Whether a worker starts on a Redis that throws keys, and so jobs, away when it is full."""
     flower_basic_auth: Secret | None = None
     """`user:password` for Flower; it listens beyond loopback only with one."""
     api_keys: Mapping[str, Secret] = field(default_factory=dict)
@@ -174,6 +177,7 @@ def load_settings(*, strict: bool = True) -> Settings:
         bulk_share=_number("COURIER_BULK_SHARE", 0.1, 0.01, 0.9),
         strict_types=_yes("COURIER_STRICT_TYPES"),
         concurrency=_whole("COURIER_CONCURRENCY", threads, 2, 1000),
+        allow_eviction=_yes("COURIER_ALLOW_EVICTION"),
         flower_basic_auth=_flower_basic_auth(),
         api_keys=_api_keys(accounts, default_account),
     )

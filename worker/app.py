@@ -23,6 +23,7 @@ from ..config.connections import Client, connect_patiently
 from ..config.network import check_for_work
 from ..config.redis_errors import RedisError
 from ..jobs.errors import OtherLayout
+from ..state.health import redis_health
 from ..state.keys import Keys
 from ..state.layout import check_layout
 from ..state.workers import Worker
@@ -81,6 +82,33 @@ def know_layout(account: str) -> None:
         redis.RedisError: Redis fails.
     """
     check_layout(_client(), Keys(account))
+
+
+def refuse_eviction() -> None:
+    """Refuse a Redis that throws keys away when its memory is full: jobs would be lost in silence.
+
+    Raises:
+        SystemExit: it does, and nobody has allowed it.
+        redis.RedisError: Redis fails.
+    """
+    redis = redis_health(_client())
+    if redis.policy is None:
+        log.warning(
+            "Redis at %s does not tell its maxmemory-policy: see to it that it is noeviction",
+            settings.redis_address,
+        )
+    if not redis.evicts:
+        return
+    says = (
+        f"Redis at {settings.redis_address} throws keys away when its memory is full "
+        f"(maxmemory-policy {redis.policy}), jobs too"
+    )
+    if not settings.allow_eviction:
+        raise SystemExit(
+            f"Error: {says}. Run in Redis: CONFIG SET maxmemory-policy noeviction (and write it "
+            "into its configuration), or set COURIER_ALLOW_EVICTION=true if jobs may be lost"
+        )
+    log.warning("%s; COURIER_ALLOW_EVICTION allows it", says)
 
 
 class Checks(bootsteps.Step):
@@ -154,6 +182,7 @@ class Ticking(bootsteps.StartStopStep):
         try:
             for account in settings.accounts:
                 know_layout(account)
+            refuse_eviction()
         except RedisError as error:
             trouble.met("ticker", error)  # each task and tick looks again
         except OtherLayout as error:

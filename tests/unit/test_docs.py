@@ -123,6 +123,7 @@ SAMPLES = {
     "CHARTMOGUL_API_URL": "https://example.com/v1",
     "COURIER_ACCOUNT": "eu",
     "COURIER_ACCOUNTS": "eu,us",
+    "COURIER_ALLOW_EVICTION": "true",
     "COURIER_BULK_SHARE": "0.2",
     "COURIER_CONCURRENCY": "7",
     "COURIER_CONFIRM": "match",
