@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from ..jobs.text import printable
 from ..operate.problems import Problem
 
-STYLES = {"ok": "green", "error": "bold red", "warning": "yellow"}
+STYLES = {"ok": "green", "error": "bold red", "warning": "yellow", "skipped": "dim"}
 
 
 def line(problem: Problem) -> str:
@@ -22,28 +22,31 @@ def line(problem: Problem) -> str:
     )
 
 
-def blocks(problems: Iterable[Problem]) -> list[Text | Padding]:
+def grid(problems: Iterable[Problem]) -> Table:
     """Problems for a terminal, with what to do below each."""
-    found: list[Text | Padding] = []
+    found = _grid()
     for problem in problems:
-        found += said(problem.level, _subject(problem), problem.text, problem.hint)
+        _add(found, problem.level, problem.account or "", problem.text, problem.hint)
     return found
 
 
-def said(level: str, subject: str, text: str, hint: str) -> list[Text | Padding]:
+def said(level: str, subject: str, text: str, hint: str) -> Table:
     """A thing that was found, and what to do about it, if anything."""
-    mark = {"ok": "✓", "warning": "!", "error": "✗"}[level]
-    words = f"{subject}: {text}" if subject else text
-    found: list[Text | Padding] = [
-        Padding(Text.assemble((f"{mark} ", STYLES[level]), printable(words)), (0, 0, 0, 0))
-    ]
-    if hint:
-        found.append(Padding(Text(f"→ {printable(hint)}", "dim"), (0, 0, 0, 4)))
+    found = _grid()
+    _add(found, level, subject, text, hint)
     return found
 
 
-def _subject(problem: Problem) -> str:
-    return problem.account or ""
+def _grid() -> Table:
+    return Table.grid(padding=(0, 1))
+
+
+def _add(to: Table, level: str, subject: str, text: str, hint: str) -> None:
+    mark = {"ok": "✓", "warning": "!", "error": "✗", "skipped": "-"}[level]
+    words = f"{subject}: {text}" if subject else text
+    to.add_row(Text(mark, STYLES[level]), Text(printable(words)))
+    if hint:
+        to.add_row("", Text(f"→ {printable(hint)}", "dim"))
 
 
 def documents(problems: Sequence[Problem]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from ..state.counts import Counts
 from .account import accounts_of, reaching_redis
 from .main import EXIT_NOT_DELIVERED
 from .output import Age, Format, chosen, format_option, show
-from .problems import blocks, documents, line
+from .problems import documents, grid, line
 
 COLUMNS = (
     "account",
@@ -129,7 +129,7 @@ def command(
             click.echo(f"OK: {_all_in_short(picture)}")
     elif chosen(format_) == "table":
         console = Console()
-        for part in (*_blocks(picture.accounts), *blocks(picture.problems)):
+        for part in (*_blocks(picture.accounts), grid(picture.problems)):
             console.print(part, highlight=False)
     else:
         show([_row(each, picture) for each in picture.accounts], COLUMNS, format_)

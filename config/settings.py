@@ -372,3 +372,33 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsFault:
+    """A fault of the environment."""
+
+    variables: tuple[str, ...]
+    """Those that are at fault."""
+    text: str
+    """What is wrong, without the value, which may be secret."""
+
+
+def load_despite_faults() -> tuple[Settings | None, list[SettingsFault]]:
+    """Read the settings as far as they can be read, and all faults, not only the first.
+
+    A variable that is at fault counts as unset, and is: in this process, from now on, since others
+    read the environment, too. The settings are None where that does not help.
+    """
+    faults: list[SettingsFault] = []
+    while True:
+        try:
+            return load_settings(), faults
+        except SettingsError as error:
+            text = str(error)
+        slips = re.findall(r"(\w+) is no setting", text)
+        names = slips or re.findall(r"\w+", text.partition(":")[0])
+        here = [name for name in names if os.environ.pop(name, None) is not None]
+        faults.append(SettingsFault(variables=tuple(here), text=text))
+        if not here:
+            return None, faults
