@@ -30,6 +30,7 @@ _COMMANDS = {
     "resume": "Let deliveries go on.",
     "sandbox": "Run a stand-in for ChartMogul.",
     "status": "Show each account's queue, rate and pauses.",
+    "top": "Watch the accounts live in this terminal.",
     "up": "Run Redis, a worker and, without an API key, a stand-in for ChartMogul here.",
     "worker": "Run a worker.",
 }
