@@ -28,8 +28,8 @@ from attribute_courier.state.keys import Keys
 ADA = "ada@example.com"
 KEYS = Keys("default")
 COMMANDS = [
-    "add", "demo", "flower", "health", "import", "outcomes", "pause", "ping", "replay", "resume",
-    "sandbox", "status", "up", "worker",
+    "add", "demo", "doctor", "flower", "health", "import", "outcomes", "pause", "ping", "replay",
+    "resume", "sandbox", "status", "top", "up", "worker",
 ]  # fmt: skip
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 OUTCOME = Outcome(
