@@ -18,8 +18,8 @@ EXIT_STILL_PENDING = 4
 
 _COMMANDS = {
     "add": "Queue attributes for every customer with an email.",
-    "doctor": "Look at everything that deliveries need, and say what to do.",
     "demo": "Show the way of a job on real parts, in half a minute.",
+    "doctor": "Look at everything that deliveries need, and say what to do.",
     "flower": "Watch the jobs in a browser.",
     "health": "Tell a container's engine whether its workers can still work.",
     "import": "Queue the attributes of a whole table.",

@@ -88,6 +88,7 @@ class VitalsFile:
         if os.getpid() == self._owner and self._fd >= 0:
             with suppress(OSError, UntrustedDirectory), _directory() as directory:
                 os.unlink(self._name, dir_fd=directory)
+                os.rmdir(directory_path())  # if it was the last one
             self._close()
 
     def _create(self, vitals: Vitals) -> int:

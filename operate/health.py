@@ -60,7 +60,7 @@ def judge(workers: Sequence[Vitals], now_s: float, max_age_s: float = MAX_AGE_S)
         if fault:
             faults.append(f"{who}: {fault}")
         elif worker.stopping_s is not None:
-            said.append(f"{who} stops, {worker.busy} tasks run")
+            said.append(f"{who} stops; tasks that still run: {worker.busy}")
         else:
             said.append(f"{who} works, {worker.busy} of {_slots(worker)} are busy")
     return Health(faults=tuple(faults), said=tuple(said))

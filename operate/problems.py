@@ -169,8 +169,8 @@ def _of_account(account: AccountStatus, limits: _Limits, *, full: bool) -> Itera
         yield problem(
             "few_workers",
             "error",
-            f"{len(account.workers)} workers serve this account, fewer than "
-            f"{limits.min_workers}; {waits}",
+            f"only {len(account.workers)} of at least {limits.min_workers} workers serve this "
+            f"account; {waits}",
             "start more with `courier worker`, or look why some ended",
         )
     if account.pause:

@@ -52,6 +52,8 @@ class Liveness:
         self._worker: Any = None
         self._file: VitalsFile | None = None
         self._said = False
+        self._writing = threading.Lock()
+        self._ended = False
 
     def beat(self, part: Part) -> None:
         """A part goes on. To be called in the part's own thread, at least every some seconds."""
@@ -71,8 +73,10 @@ class Liveness:
 
     def end(self) -> None:
         """Remove the file: the worker has stopped."""
-        if self._file is not None:
-            self._file.remove()
+        with self._writing:
+            self._ended = True
+            if self._file is not None:
+                self._file.remove()
 
     def vitals(self) -> Vitals:
         """What the file says now."""
@@ -109,9 +113,11 @@ class Liveness:
         return list(self._began_s.values())
 
     def _keep(self) -> None:
-        while True:
+        while not self._ended:
             time.sleep(STAMP_S)
-            self._write()
+            with self._writing:
+                if not self._ended:
+                    self._write()
 
     def _write(self) -> None:
         try:

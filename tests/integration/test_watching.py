@@ -75,7 +75,9 @@ def test_each_state_is_told_with_its_reason(courier: Courier, admin: redis.Redis
 
     worker = courier.start_worker()
     well("--max-age", "10s")
-    assert "1 workers serve this account, fewer than 2" in told("few_workers", "--min-workers", "2")
+    assert "only 1 of at least 2 workers serve this account" in told(
+        "few_workers", "--min-workers", "2"
+    )
 
     # ChartMogul is down, and well again.
     courier.stand_in.configure(faults=[Fault(kind="status", status=503)])
@@ -326,3 +328,12 @@ def test_the_embedded_server_is_fit(server: EmbeddedRedis, courier: Courier) -> 
     assert document["redis"]["append_only"]
     assert document["redis"]["evicts"] is False
     assert [each["code"] for each in document["problems"]] == ["no_worker"]
+    courier.client.config_set("appendonly", "no")
+    try:
+        warned = run("status", "--check", "--min-workers", "0")
+        strict = run("status", "--check", "--min-workers", "0", "--strict")
+    finally:
+        courier.client.config_set("appendonly", "yes")
+    for result, code in ((warned, 0), (strict, 1)):
+        assert "WARNING redis_not_persistent: Redis keeps its data in memory only" in result.output
+        assert result.exit_code == code

@@ -66,7 +66,7 @@ class TestTheFile:
             file.write(later)
             assert all_vitals() == [later]
         assert all_vitals() == []
-        assert list(directory.iterdir()) == []
+        assert not directory.exists()
 
     def test_is_for_the_owner_alone(self, directory: Path) -> None:
         before = os.umask(0)
