@@ -84,7 +84,6 @@ class Liveness:
         if self._trouble.present:
             self._well_since_s = now_s
         busy = self._running(now_s)
-        pool = self._worker.pool
         return Vitals(
             name=str(self._worker.hostname),
             pid=os.getpid(),
@@ -93,7 +92,7 @@ class Liveness:
             consumer_s=self._last_s("consumer"),
             ticker_s=self._last_s("ticker"),
             busy=len(busy),
-            slots=pool.num_processes if pool else self._worker.concurrency,
+            slots=self._worker.concurrency,
             newest_s=max([self._well_since_s, *busy]),
             task_limit_s=self._task_limit_s,
             stopping_s=self._stopping_s,
