@@ -42,10 +42,7 @@ class Liveness:
         self._trouble = trouble
         self._task_limit_s = TASK_LIMIT_S + REQUESTS * timeout_s
         now_s = time.monotonic()
-        self._beats: dict[Part, tuple[float, int | None]] = {
-            "consumer": (now_s, None),
-            "ticker": (now_s, None),
-        }
+        self._beats: dict[Part, tuple[float, int]] = {}
         self._began_s: dict[str, float] = {}
         self._well_since_s = now_s
         self._stopping_s: float | None = None
@@ -99,8 +96,9 @@ class Liveness:
         )
 
     def _last_s(self, part: Part) -> float:
-        beat_s, thread = self._beats[part]
-        return max(beat_s, last_try_s(thread)) if thread is not None else beat_s
+        # The main thread starts the ticker.
+        beat_s, thread = self._beats.get(part) or self._beats["consumer"]
+        return max(beat_s, last_try_s(thread))
 
     def _running(self, now_s: float) -> list[float]:
         """When each of the running tasks was first seen here, in whichever pool."""

@@ -9,11 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from celery.concurrency.thread import TaskPool
+from celery.worker import state
 from click.testing import CliRunner
 
 from attribute_courier.cli import main
+from attribute_courier.config import load_settings
+from attribute_courier.config.connections import connect_briefly
+from attribute_courier.config.redis_errors import RedisError
 from attribute_courier.config.vitals import (
     UntrustedDirectory,
     Vitals,
@@ -22,6 +29,7 @@ from attribute_courier.config.vitals import (
     directory_path,
 )
 from attribute_courier.operate.health import MAX_AGE_S, MAX_STOP_S, judge, look
+from attribute_courier.worker.liveness import Liveness
 
 from ..waiting import wait_until
 
@@ -214,6 +222,45 @@ def test_no_worker_at_all_is_unhealthy_and_others_are_not_asked_with_a_pid() -> 
     assert "no worker of this user runs here" in look().faults[0]
     with kept():
         assert "no worker with the process id 1 of" in look(pid=1).faults[0]
+
+
+class TestWhatTheWorkerWrites:
+    @pytest.fixture
+    def trouble(self) -> SimpleNamespace:
+        return SimpleNamespace(present=False)
+
+    @pytest.fixture
+    def liveness(self, trouble: Any) -> Iterator[Liveness]:
+        found = Liveness(trouble, timeout_s=10)
+        found.start(SimpleNamespace(hostname="courier@here", pool_cls=TaskPool, concurrency=2))
+        yield found
+        found.end()
+        assert all_vitals() == []
+
+    def test_a_try_to_connect_is_a_sign_of_life(
+        self, liveness: Liveness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A name server that does not answer keeps a thread for half a minute, again and again."""
+        before = liveness.vitals()
+        assert before.ticker_s == before.consumer_s, "the main thread has yet to start the ticker"
+        monkeypatch.setenv("COURIER_REDIS_URL", "redis://127.0.0.1:1/0")
+        with pytest.raises(RedisError):
+            connect_briefly(load_settings()).ping()
+        assert liveness.vitals().consumer_s > before.consumer_s
+
+    def test_tasks_that_redis_holds_up_are_not_stuck(
+        self, liveness: Liveness, trouble: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        requests = [SimpleNamespace(id="one"), SimpleNamespace(id="two")]
+        monkeypatch.setattr(state, "active_requests", requests)
+        first = liveness.vitals()
+        assert (first.busy, first.slots) == (2, 2)
+        assert liveness.vitals().newest_s == first.newest_s, "the same tasks run"
+        trouble.present = True
+        assert liveness.vitals().newest_s > first.newest_s
+        trouble.present = False
+        well = liveness.vitals()
+        assert first.newest_s < well.newest_s < well.stamped_s
 
 
 def test_it_imports_next_to_nothing() -> None:
