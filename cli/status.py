@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -129,7 +128,7 @@ def command(
             click.echo(f"OK: {_all_in_short(picture)}")
     elif chosen(format_) == "table":
         console = Console()
-        for part in (*_blocks(picture.accounts), grid(picture.problems)):
+        for part in (*_blocks(picture), grid(picture.problems)):
             console.print(part, highlight=False)
     else:
         show([_row(each, picture) for each in picture.accounts], COLUMNS, format_)
@@ -140,16 +139,25 @@ def command(
         sys.exit(EXIT_NOT_DELIVERED)
 
 
-def _blocks(accounts: Sequence[AccountStatus]) -> list[RenderableType]:
+def state_text(status: AccountStatus, picture: Picture) -> tuple[str, str]:
+    """An account's state in a word or two, and its style on a terminal."""
+    served = not any(
+        each.code == "no_worker" and each.account == status.account for each in picture.problems
+    )
+    state = status.state if served or status.pause or status.circuit else "no worker"
+    return state, {"running": "green", "slowed": "yellow", "held": "yellow"}.get(state, "bold red")
+
+
+def _blocks(picture: Picture) -> list[RenderableType]:
     """For a terminal, also a narrow one."""
     found: list[RenderableType] = []
-    for status in accounts:
-        style = {"running": "green", "slowed": "yellow"}.get(status.state, "bold red")
+    for status in picture.accounts:
+        state, style = state_text(status, picture)
         found.append(
             Text.assemble(
                 (printable(status.account), "bold"),
                 "  ",
-                (status.state, style),
+                (state, style),
                 f" · {_workers(status)} · {status.delivered_per_s:.1f} delivered/s "
                 f"({_rate(status)})",
             )
@@ -172,7 +180,7 @@ def _row(status: AccountStatus, picture: Picture) -> dict[str, str]:
     codes = [each.code for each in picture.problems if each.account in (None, status.account)]
     return {
         "account": status.account,
-        "state": status.state,
+        "state": state_text(status, picture)[0],
         "workers": str(len(status.workers)),
         "delivered": f"{status.delivered_per_s:.1f}/s",
         "inbox": _waiting(status.inbox, status.inbox_oldest_s),

@@ -31,6 +31,7 @@ from ..state.outcomes import Outcomes
 from .account import accounts_of
 from .output import Age
 from .problems import grid
+from .status import state_text
 
 HISTORY_S = 10.0
 """How often what was counted minute by minute is read again."""
@@ -38,7 +39,6 @@ MINUTES = 30
 OUTCOMES = 40
 """The latest ones that are read; as many are shown as there is room for."""
 _BARS = "▁▂▃▄▅▆▇█"
-_STATES = {"running": "green", "slowed": "yellow", "held": "yellow"}
 
 
 @click.command(
@@ -155,12 +155,11 @@ class _Shown:
         return [grid([problem]) for problem in self._picture.problems]
 
     def account(self, status: AccountStatus, *, full: bool) -> list[RenderableType]:
-        style = _STATES.get(status.state, "bold red")
         found: list[RenderableType] = [
             _line(
                 (printable(status.account), "bold"),
                 ("  ", ""),
-                (status.state, style),
+                state_text(status, self._picture),
                 (f" · {status.delivered_per_s:.1f} delivered/s", ""),
                 (f" · {status.requests_per_s:.0f} requests/s of {status.rate:.1f}", ""),
                 (f" · {status.in_flight} in flight", ""),

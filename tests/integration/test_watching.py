@@ -68,6 +68,8 @@ def admin(courier: Courier) -> Iterator[redis.Redis]:
 
 def test_each_state_is_told_with_its_reason(courier: Courier, admin: redis.Redis) -> None:
     assert "no worker serves this account; nothing waits yet" in told("no_worker")
+    as_json = run("status", "--check", "--format", "json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["ok"]) == (1, False)
     add = courier.producer.add_attributes
     add("old@load.example", {"n": 1})
     assert "the first live job has been waiting for" in told("backlog_old", "--max-age", "200ms")
