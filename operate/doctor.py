@@ -11,9 +11,8 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
-from urllib.parse import urlsplit
 
 from ..config import Settings, SettingsError
 from ..config.connections import Client, connect_briefly
@@ -38,8 +37,6 @@ FAR_S = 2.0
 """A difference between the clocks of Redis and this machine that is worth a word."""
 LOOK_FOR_S = 10.0
 """The longest look for what nothing points to, for each account."""
-_PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-_CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 def examine(*, repairs: bool = False) -> Iterator[Finding]:
@@ -58,7 +55,7 @@ def examine(*, repairs: bool = False) -> Iterator[Finding]:
         yield _skipped("Redis", "COURIER_REDIS_URL cannot be read")
     else:
         yield from _redis_and_what_is_in_it(settings, repairs=repairs)
-    yield from _network()
+    yield from _network(settings)
     if faulty & {"CHARTMOGUL_API_URL", "COURIER_ACCOUNT", "COURIER_ACCOUNTS"}:
         yield _skipped("ChartMogul", "its settings cannot be read")
         return
@@ -404,25 +401,21 @@ def _status_of(picture: Picture | None, account: str) -> AccountStatus | None:
 # --- the way to ChartMogul ------------------------------------------------------------------------
 
 
-def _network(environ: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    faults = network()
-    yield from faults
-    if faults:
+def _network(settings: Settings) -> Iterator[Finding]:
+    from ..worker.way import Unreachable, Way  # reads the settings, as `chartmogul` says
+
+    if faults := network():
+        yield from faults
         return
-    environ = os.environ if environ is None else environ
-    proxy = next((environ[name] for name in _PROXIES if environ.get(name)), None)
-    bundle = next((environ[name] for name in _CERTIFICATES if environ.get(name)), None)
-    through = f"through the proxy {_host_of(proxy)}" if proxy else "directly, through no proxy"
+    level: Level = "ok"
+    try:
+        text = f"requests go {Way(settings.api_url)}"
+    except Unreachable as error:
+        text, level = error.reason, "error"
     yield Finding(
         part="Network",
         what="proxy and certificates",
-        level="ok",
-        text=f"requests go {through}; certificates are verified by "
-        f"{bundle or 'the public CAs'} (Python {sys.version.split()[0]})",
+        level=level,
+        text=f"{text} (Python {sys.version.split()[0]})",
+        kind="settings",
     )
-
-
-def _host_of(url: str) -> str:
-    """Without the password that it may hold."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)

@@ -210,6 +210,19 @@ class TestDoctor:
         assert found["ChartMogul all"][0]["level"] == "skipped"
         assert "HTTPS_PROXY" in found["Network proxy and certificates"][0]["found"]
 
+    def test_the_way_through_a_proxy_without_its_password(self) -> None:
+        code, found = self.findings(
+            COURIER_REDIS_URL="redis://127.0.0.1:1/0",
+            HTTPS_PROXY="http://ada:s3cr3t@127.0.0.1:9",
+            CHARTMOGUL_API_URL="https://api.example.com/v1",
+            CHARTMOGUL_API_KEY="key",
+        )
+        assert code == 3
+        [way] = found["Network proxy and certificates"]
+        assert "requests go through the proxy 127.0.0.1:9, certificates verified by" in way["found"]
+        assert found["ChartMogul account default"][0]["level"] == "error"
+        assert "s3cr3t" not in json.dumps(found)
+
     def test_the_rights_of_the_user(self, courier: Courier) -> None:
         for rights, lacks in (
             (worker_rights(), []),
