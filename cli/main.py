@@ -20,8 +20,10 @@ _COMMANDS = {
     "add": "Queue attributes for every customer with an email.",
     "cancel": "Take back jobs that were not sent yet.",
     "demo": "Show the way of a job on real parts, in half a minute.",
+    "doctor": "Look at everything that deliveries need, and say what to do.",
     "flower": "Watch the jobs in a browser.",
     "forget": "Remove all that is kept of an email.",
+    "health": "Tell a container's engine whether its workers can still work.",
     "import": "Queue the attributes of a whole table.",
     "outcomes": "Show what became of jobs.",
     "pause": "Stop all deliveries of an account for now.",
@@ -30,6 +32,7 @@ _COMMANDS = {
     "resume": "Let deliveries go on.",
     "sandbox": "Run a stand-in for ChartMogul.",
     "status": "Show each account's queue, rate and pauses.",
+    "top": "Watch the accounts live in this terminal.",
     "up": "Run Redis, a worker and, without an API key, a stand-in for ChartMogul here.",
     "worker": "Run a worker.",
 }

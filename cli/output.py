@@ -87,7 +87,7 @@ def show_outcomes(
         show([outcome.to_dict() for outcome in found], (), format_)
         return
     rows = [outcome_row(outcome) for outcome in found]
-    if _chosen(format_) == "table" and Console().width < _WIDE:
+    if chosen(format_) == "table" and Console().width < _WIDE:
         show([_stacked(row) for row in rows], _STACKED_COLUMNS, format_, header=header)
     else:
         show(rows, OUTCOME_COLUMNS, format_, header=header)
@@ -112,10 +112,11 @@ def show(
     header: bool = True,
 ) -> None:
     """Print rows in the form asked for."""
-    _WRITERS[_chosen(format_)](rows, columns, header)
+    _WRITERS[chosen(format_)](rows, columns, header)
 
 
-def _chosen(format_: Format | None) -> Format:
+def chosen(format_: Format | None) -> Format:
+    """The form asked for, or the one that fits where the output goes."""
     if format_ is None:
         return "table" if sys.stdout.isatty() else "plain"
     return format_

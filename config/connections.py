@@ -12,6 +12,7 @@ Three things are the connection's business, so that no caller has to think of th
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,15 @@ _NO_SETINFO: dict[str, Any] = (
 )
 
 _deadline_s: ContextVar[float | None] = ContextVar("deadline_s", default=None)
+_tries_s: dict[int, float] = {}
+
+
+def last_try_s(thread: int) -> float:
+    """When a thread (by its ident) last began to connect, by `time.monotonic()`; 0.0: never.
+
+    A name server that does not answer can keep it for half a minute, once for each try.
+    """
+    return _tries_s.get(thread, 0.0)
 
 
 @contextmanager
@@ -169,7 +179,7 @@ class Connection(redis.Connection):
         self._connect_step_s: float | None = options.get("socket_connect_timeout")
 
     def _connect(self) -> Any:
-        self.opened_s = time.monotonic()
+        self.opened_s = _tries_s[threading.get_ident()] = time.monotonic()
         self.socket_timeout = _bounded(self._step_s)
         self.socket_connect_timeout = _bounded(self._connect_step_s)
         return super()._connect()  # type: ignore[no-untyped-call]

@@ -28,6 +28,7 @@ VARIABLES = (
     "CHARTMOGUL_API_URL",
     "COURIER_ACCOUNT",
     "COURIER_ACCOUNTS",
+    "COURIER_ALLOW_EVICTION",
     "COURIER_ALLOW_HTTP",
     "COURIER_BULK_SHARE",
     "COURIER_CONCURRENCY",
@@ -103,6 +104,8 @@ class Settings:
     """Whether a job that uses another type for a key than before is invalid."""
     concurrency: int
     """Threads of one worker process."""
+    allow_eviction: bool = False
+    """Whether a worker starts on a Redis that throws keys, and so jobs, away when it is full."""
     flower_basic_auth: Secret | None = None
     """`user:password` for Flower; it listens beyond loopback only with one."""
     api_keys: Mapping[str, Secret] = field(default_factory=dict)
@@ -174,6 +177,7 @@ def load_settings(*, strict: bool = True) -> Settings:
         bulk_share=_number("COURIER_BULK_SHARE", 0.1, 0.01, 0.9),
         strict_types=_yes("COURIER_STRICT_TYPES"),
         concurrency=_whole("COURIER_CONCURRENCY", threads, 2, 1000),
+        allow_eviction=_yes("COURIER_ALLOW_EVICTION"),
         flower_basic_auth=_flower_basic_auth(),
         api_keys=_api_keys(accounts, default_account),
     )
@@ -368,3 +372,33 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsFault:
+    """A fault of the environment."""
+
+    variables: tuple[str, ...]
+    """Those that are at fault."""
+    text: str
+    """What is wrong, without the value, which may be secret."""
+
+
+def load_despite_faults() -> tuple[Settings | None, list[SettingsFault]]:
+    """Read the settings as far as they can be read, and all faults, not only the first.
+
+    A variable that is at fault counts as unset, and is: in this process, from now on, since others
+    read the environment, too. The settings are None where that does not help.
+    """
+    faults: list[SettingsFault] = []
+    while True:
+        try:
+            return load_settings(), faults
+        except SettingsError as error:
+            text = str(error)
+        slips = re.findall(r"(\w+) is no setting", text)
+        names = slips or re.findall(r"\w+", text.partition(":")[0])
+        here = [name for name in names if os.environ.pop(name, None) is not None]
+        faults.append(SettingsFault(variables=tuple(here), text=text))
+        if not here:
+            return None, faults

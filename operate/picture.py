@@ -29,6 +29,8 @@ def look(
     *,
     accounts: Sequence[str] = (),
     max_age_s: float = MAX_AGE_S,
+    max_waiting: int | None = None,
+    min_workers: int = 1,
 ) -> Picture:
     """Look at all that there is.
 
@@ -36,7 +38,7 @@ def look(
         client: a connection with `decode_responses`.
         settings: whose accounts are looked at.
         accounts: only these; all, unless given.
-        max_age_s: jobs may wait for so many seconds.
+        max_age_s, max_waiting, min_workers: what counts as too much; see `problems`.
 
     Raises:
         RedisError: Redis does not answer, or answers with an error.
@@ -55,5 +57,13 @@ def look(
     return Picture(
         accounts=statuses,
         redis=redis,
-        problems=tuple(problems(statuses, redis, max_age_s=max_age_s)),
+        problems=tuple(
+            problems(
+                statuses,
+                redis,
+                max_age_s=max_age_s,
+                max_waiting=max_waiting,
+                min_workers=min_workers,
+            )
+        ),
     )

@@ -12,6 +12,8 @@ from ..state.layout import LAYOUT
 
 MAX_AGE_S = 300.0
 """Jobs that wait longer than this are a problem, unless somebody chose another limit."""
+FRESH_S = 300.0
+"""A step of Redis's clock is an error for so long, and a warning after that."""
 QUIET_S = 10.0
 """While jobs wait, a time without any delivery that is longer is a problem."""
 FEW = 0.1
@@ -27,11 +29,13 @@ Code = Literal[
     "redis_evicts",
     "layout",
     "no_worker",
+    "few_workers",
     "paused",
     "circuit_open",
     "failing",
     "nothing_delivered",
     "backlog_old",
+    "backlog_large",
     "clock_step",
     "redis_nearly_full",
     "redis_not_persistent",
@@ -57,8 +61,22 @@ class Problem:
     """What to do."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Limits:
+    """What counts as too much, or too little."""
+
+    max_age_s: float
+    max_waiting: int | None
+    min_workers: int
+
+
 def problems(
-    accounts: Sequence[AccountStatus], redis: RedisHealth, *, max_age_s: float = MAX_AGE_S
+    accounts: Sequence[AccountStatus],
+    redis: RedisHealth,
+    *,
+    max_age_s: float = MAX_AGE_S,
+    max_waiting: int | None = None,
+    min_workers: int = 1,
 ) -> list[Problem]:
     """All that is wrong now, the most urgent first.
 
@@ -66,11 +84,14 @@ def problems(
         accounts: how each account stands.
         redis: how Redis is.
         max_age_s: jobs may wait for so many seconds.
+        max_waiting: so many jobs and emails of an account may wait; None for any number.
+        min_workers: so many workers serve each account, at least; 0 where none need to.
     """
+    limits = _Limits(max_age_s=max_age_s, max_waiting=max_waiting, min_workers=min_workers)
     found = [*_of_redis(redis)]
     full = any(problem.code == "redis_full" for problem in found)
     for account in accounts:
-        found += _of_account(account, max_age_s, full=full)
+        found += _of_account(account, limits, full=full)
     order = get_args(Code)
     return sorted(found, key=lambda problem: order.index(problem.code))
 
@@ -125,7 +146,7 @@ def _of_redis(redis: RedisHealth) -> Iterator[Problem]:
         )
 
 
-def _of_account(account: AccountStatus, max_age_s: float, *, full: bool) -> Iterator[Problem]:
+def _of_account(account: AccountStatus, limits: _Limits, *, full: bool) -> Iterator[Problem]:
     def problem(code: Code, level: Literal["error", "warning"], text: str, hint: str) -> Problem:
         return Problem(code=code, level=level, account=account.account, text=text, hint=hint)
 
@@ -137,12 +158,20 @@ def _of_account(account: AccountStatus, max_age_s: float, *, full: bool) -> Iter
             f"the keys in Redis have layout {account.layout!r}, and this release reads {LAYOUT!r}",
             "run the release that wrote them, or give this one another Redis database",
         )
-    if not account.workers and not full:  # a full Redis takes no beat
+    if not account.workers and limits.min_workers and not full:  # a full Redis takes no beat
         yield problem(
             "no_worker",
             "error",
             f"no worker serves this account; {waits}",
             "start one with `courier worker`; it needs the account's name and API key",
+        )
+    elif len(account.workers) < limits.min_workers and not full:
+        yield problem(
+            "few_workers",
+            "error",
+            f"only {len(account.workers)} of at least {limits.min_workers} workers serve this "
+            f"account; {waits}",
+            "start more with `courier worker`, or look why some ended",
         )
     if account.pause:
         by = "by hand" if account.pause.by == "operator" else "by its answer"
@@ -187,18 +216,25 @@ def _of_account(account: AccountStatus, max_age_s: float, *, full: bool) -> Iter
             f"nothing was delivered for {_ago(min(silent_s, oldest_s))}, although {waits}",
             "look into the workers' log; `courier outcomes --status pending` says why jobs wait",
         )
-    if oldest_s > max_age_s:
+    if oldest_s > limits.max_age_s:
         yield problem(
             "backlog_old",
             "error",
             f"the first {lane} job has been waiting for {_ago(oldest_s)}; {waits}",
             "if nothing else is wrong, more comes in than the account's limit lets out",
         )
+    if limits.max_waiting is not None and account.waiting > limits.max_waiting:
+        yield problem(
+            "backlog_large",
+            "error",
+            f"{waits}, more than {limits.max_waiting:,}",
+            "if nothing else is wrong, more comes in than the account's limit lets out",
+        )
     if step := account.clock_step:
         direction = "ahead" if step.step_s > 0 else "back"
         yield problem(
             "clock_step",
-            "warning",
+            "error" if abs((account.at - step.at).total_seconds()) < FRESH_S else "warning",
             f"Redis's clock stepped {direction} by {abs(step.step_s):.1f} s at "
             f"{step.at:%Y-%m-%d %H:%M:%S} UTC",
             "keep its machine's clock in step (NTP); deliveries go on",

@@ -62,6 +62,8 @@ class RedisHealth:
     replicas: int | None = None
     role: str | None = None
     """`master`, or `slave` for a replica."""
+    mode: str | None = None
+    """`standalone`, `cluster` or `sentinel`."""
 
     @property
     def evicts(self) -> bool:
@@ -102,6 +104,7 @@ def redis_health(client: redis.Redis) -> RedisHealth:
         ),
         replicas=_number(info, "connected_slaves"),
         role=info.get("role"),
+        mode=info.get("server_mode") or info.get("redis_mode"),
     )
 
 
@@ -128,20 +131,12 @@ def version(client: redis.Redis) -> str:
     return str(info.get("valkey_version") or info.get("redis_version"))
 
 
-def faults(client: redis.Redis, accounts: tuple[str, ...]) -> list[str]:
-    """What is wrong with Redis although it answers, a sentence each.
+def wrong_types(client: redis.Redis, accounts: tuple[str, ...]) -> list[str]:
+    """Which of our keys something else has written, a sentence each.
 
     Raises:
         redis.RedisError: it does not answer, or answers with an error.
     """
-    found = []
-    memory = client.info("memory")
-    policy = memory.get("maxmemory_policy", "noeviction")
-    if memory.get("maxmemory") and policy != "noeviction":
-        found.append(
-            f"it throws keys away when its memory is full (maxmemory-policy {policy}), jobs too: "
-            "set noeviction"
-        )
     expected = {
         Keys(account).of(name): kind for account in accounts for name, kind in TYPES.items()
     } | dict.fromkeys(QUEUES, "list")
@@ -149,10 +144,9 @@ def faults(client: redis.Redis, accounts: tuple[str, ...]) -> list[str]:
         for key in expected:
             pipeline.type(key)
         kinds = pipeline.execute()
-    found += [
+    return [
         f"the key {key} has the type {kind}, and must have the type {right}: something else wrote "
         "it; delete it"
         for (key, right), kind in zip(expected.items(), kinds, strict=True)
         if kind not in ("none", right)
     ]
-    return found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
+from ..jobs.emails import mailbox_id_of
 from .keys import Keys
 from .scripts import Script
 
@@ -28,6 +30,20 @@ class Repaired:
     """Jobs of the inbox without an arrival. They will be accepted."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stranded:
+    """What nothing points to."""
+
+    mailboxes: int = 0
+    """Mailboxes that stand in no lane, nor elsewhere; a repair pass makes them due."""
+    jobs: int = 0
+    """Jobs of the inbox without an arrival; a repair pass puts them back into their lane."""
+    records: int = 0
+    """Jobs that are pending, and that no mailbox holds: their values are lost."""
+    whole: bool = True
+    """Whether all was looked at within the time."""
+
+
 def repair(client: redis.Redis, keys: Keys, *, at_start: bool = False) -> Repaired | None:
     """Look at all mailboxes and at the inbox. None when another worker did so lately.
 
@@ -43,22 +59,83 @@ def repair(client: redis.Redis, keys: Keys, *, at_start: bool = False) -> Repair
         return None
     script = Script(client, keys.prefix, "repair")
     mailboxes = jobs = 0
-    start = keys.of("mailbox", "")
+    for ids in _ids(any_client, keys, "mailbox"):
+        mailboxes += script(mailboxes=ids, jobs=[])[0]
+    for ids in _inbox(any_client, keys):
+        jobs += script(mailboxes=[], jobs=ids)[1]
+    return Repaired(mailboxes=mailboxes, jobs=jobs)
+
+
+def find_stranded(client: redis.Redis, keys: Keys, *, within_s: float) -> Stranded:
+    """Look for what nothing points to, and change nothing.
+
+    Args:
+        within_s: look for so long, at most.
+
+    Raises:
+        redis.RedisError: Redis fails.
+    """
+    any_client: Any = client
+    until_s = time.monotonic() + within_s
+    script = Script(client, keys.prefix, "repair")
+    mailboxes = jobs = records = 0
+    for ids in _inbox(any_client, keys):
+        jobs += script(mailboxes=[], jobs=ids, looking=True)[1]
+        if time.monotonic() > until_s:
+            return Stranded(jobs=jobs, whole=False)
+    for ids in _ids(any_client, keys, "mailbox"):
+        mailboxes += script(mailboxes=ids, jobs=[], looking=True)[0]
+        if time.monotonic() > until_s:
+            return Stranded(mailboxes=mailboxes, jobs=jobs, whole=False)
+    for ids in _ids(any_client, keys, "job"):
+        records += _unheld(any_client, keys, ids)
+        if time.monotonic() > until_s:
+            return Stranded(mailboxes=mailboxes, jobs=jobs, records=records, whole=False)
+    return Stranded(mailboxes=mailboxes, jobs=jobs, records=records)
+
+
+def _unheld(client: Any, keys: Keys, job_ids: Sequence[str]) -> int:
+    """How many of these pending jobs no mailbox holds."""
+    pipeline = client.pipeline(transaction=False)
+    for job_id in job_ids:
+        pipeline.hget(keys.of("job", job_id), "email")
+    emails = pipeline.execute(raise_on_error=False)
+    known = [
+        (each, email) for each, email in zip(job_ids, emails, strict=True) if isinstance(email, str)
+    ]  # else it was settled meanwhile, or is damaged
+    for _, email in known:
+        pipeline.hvals(keys.of("mailbox", mailbox_id_of(email)))
+    for job_id, _ in known:
+        pipeline.exists(keys.of("job", job_id))
+    answers = pipeline.execute(raise_on_error=False)
+    held, there = answers[: len(known)], answers[len(known) :]
+    return sum(
+        exists == 1 and not any(entry[16:52] == job_id for entry in entries)
+        for (job_id, _), entries, exists in zip(known, held, there, strict=True)
+        if isinstance(entries, list)
+    )
+
+
+def _ids(client: Any, keys: Keys, kind: str) -> Iterator[list[str]]:
+    """The ids in the names of all keys of a kind, some at a time."""
+    start = keys.of(kind, "")
     pattern = start.replace("[", "\\[") + "*"
     cursor = 0
     while True:
-        cursor, names = any_client.scan(cursor, match=pattern, count=_AT_ONCE * 5)
+        cursor, names = client.scan(cursor, match=pattern, count=_AT_ONCE * 5)
         if names:
-            found, _ = script(mailboxes=[name.removeprefix(start) for name in names], jobs=[])
-            mailboxes += found
+            yield [name.removeprefix(start) for name in names]
         if cursor == 0:
-            break
+            return
         time.sleep(_PAUSE_S)
+
+
+def _inbox(client: Any, keys: Keys) -> Iterator[list[str]]:
+    """The ids of all jobs in the inbox, some at a time."""
     cursor = 0
     while True:
-        cursor, documents = any_client.hscan(keys.inbox, cursor, count=_AT_ONCE)
+        cursor, documents = client.hscan(keys.inbox, cursor, count=_AT_ONCE)
         if documents:
-            _, found = script(mailboxes=[], jobs=list(documents))
-            jobs += found
+            yield list(documents)
         if cursor == 0:
-            return Repaired(mailboxes=mailboxes, jobs=jobs)
+            return

@@ -171,7 +171,9 @@ def courier(
         "COURIER_UNMATCHED_DELAYS": "500ms,500ms",
         "COURIER_UNCONFIRMED_DELAYS": "500ms",
         "COURIER_PROBE_DELAYS": "500ms",
+        "TMPDIR": str(tmp_path / "tmp"),  # `courier health` sees this test's workers alone
     }
+    (tmp_path / "tmp").mkdir()
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     logs = tmp_path / "logs"

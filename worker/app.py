@@ -23,10 +23,12 @@ from ..config.connections import Client, connect_patiently
 from ..config.network import check_for_work
 from ..config.redis_errors import RedisError
 from ..jobs.errors import OtherLayout
+from ..state.health import redis_health
 from ..state.keys import Keys
 from ..state.layout import check_layout
 from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
+from .liveness import STAMP_S, Liveness
 from .notifier import Notifier
 from .ticker import Ticker
 from .trouble import RedisTrouble
@@ -42,6 +44,7 @@ POOLS = ("thread", "prefork", "solo")
 
 settings = load_settings()
 trouble = RedisTrouble(settings)
+liveness = Liveness(trouble, timeout_s=settings.timeout_s)
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
 app.conf.worker_consumer = "attribute_courier.worker.consumer:Intake"
@@ -81,6 +84,33 @@ def know_layout(account: str) -> None:
     check_layout(_client(), Keys(account))
 
 
+def refuse_eviction() -> None:
+    """Refuse a Redis that throws keys away when its memory is full: jobs would be lost in silence.
+
+    Raises:
+        SystemExit: it does, and nobody has allowed it.
+        redis.RedisError: Redis fails.
+    """
+    redis = redis_health(_client())
+    if redis.policy is None:
+        log.warning(
+            "Redis at %s does not tell its maxmemory-policy: see to it that it is noeviction",
+            settings.redis_address,
+        )
+    if not redis.evicts:
+        return
+    says = (
+        f"Redis at {settings.redis_address} throws keys away when its memory is full "
+        f"(maxmemory-policy {redis.policy}), jobs too"
+    )
+    if not settings.allow_eviction:
+        raise SystemExit(
+            f"Error: {says}. Run in Redis: CONFIG SET maxmemory-policy noeviction (and write it "
+            "into its configuration), or set COURIER_ALLOW_EVICTION=true if jobs may be lost"
+        )
+    log.warning("%s; COURIER_ALLOW_EVICTION allows it", says)
+
+
 class Checks(bootsteps.Step):
     """Refuses to start, in words, where a worker could not work."""
 
@@ -104,6 +134,28 @@ class Checks(bootsteps.Step):
         _notifier.hostname = worker.hostname
 
 
+class Living(bootsteps.StartStopStep):
+    """Shows `courier health` that this worker can work, from its start to its end."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        """Nothing: Celery passes what a step may need."""
+
+    def start(self, worker: Any) -> None:
+        liveness.start(worker)
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """Each time that the consumer has connected."""
+        hub.call_repeatedly(STAMP_S, liveness.beat, "consumer")
+
+    def stop(self, worker: Any) -> None:
+        liveness.stopping()
+
+
+@signals.worker_shutting_down.connect
+def _stop_gracefully(**_: Any) -> None:
+    liveness.stopping()  # what is in flight is finished first
+
+
 def _description(worker: Any) -> Worker:
     """This worker process, as it says that it is alive."""
     return Worker(
@@ -119,6 +171,8 @@ def _description(worker: Any) -> Worker:
 class Ticking(bootsteps.StartStopStep):
     """Runs the ticker in a thread of its own, from the worker's start to its stop."""
 
+    requires = (Living,)
+
     def __init__(self, worker: Any, **options: Any) -> None:
         self._ticker: Ticker | None = None
 
@@ -128,6 +182,7 @@ class Ticking(bootsteps.StartStopStep):
         try:
             for account in settings.accounts:
                 know_layout(account)
+            refuse_eviction()
         except RedisError as error:
             trouble.met("ticker", error)  # each task and tick looks again
         except OtherLayout as error:
@@ -145,6 +200,7 @@ def _tick(ticker: Ticker) -> None:
     wait_s = 0.0
     while not stopping.wait(wait_s):
         wait_s = TICK_S
+        liveness.beat("ticker")
         try:
             for account in settings.accounts:
                 know_layout(account)
@@ -229,5 +285,5 @@ def _report_from_a_child(**_: Any) -> None:
     threading.Thread(target=flush, name="events", daemon=True).start()
 
 
-app.steps["worker"].update({Checks, Ticking})
+app.steps["worker"].update({Checks, Living, Ticking})
 app.steps["consumer"].update({Reports, Watch})

@@ -25,7 +25,7 @@ from kombu.exceptions import InconsistencyError, OperationalError
 
 from ..config.broker import Channel
 from ..config.redis_errors import DataError, RedisError
-from .app import trouble
+from .app import liveness, trouble
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Intake(Consumer):
             interval_start=0.5,
             interval_step=0.5,
             interval_max=RECONNECT_S,
-            callback=maybe_shutdown,
+            callback=_go_on,
         )
         self.first_connection_attempt = False
         return connected
@@ -80,7 +80,7 @@ class Intake(Consumer):
         last_s, self._last_error_s = self._last_error_s, time.monotonic()
         until_s = last_s + RECONNECT_S
         while (left_s := until_s - time.monotonic()) > 0:
-            maybe_shutdown()
+            _go_on()
             time.sleep(min(left_s, 0.1))
 
     def on_send_event_buffered(self) -> None:  # type: ignore[override]  # the stubs are wrong
@@ -105,6 +105,12 @@ class Intake(Consumer):
             return None
 
         return on_task_received
+
+
+def _go_on() -> None:
+    """While it waits for Redis: it is alive, and ends when it is to."""
+    liveness.beat("consumer")
+    maybe_shutdown()
 
 
 class _Channel(Channel):

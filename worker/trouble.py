@@ -20,6 +20,11 @@ class RedisTrouble:
         self._troubled: set[str] = set()
         self._said: set[str] = set()
 
+    @property
+    def present(self) -> bool:
+        """Whether any part is in trouble now."""
+        return bool(self._troubled)
+
     def met(self, part: str, error: Exception) -> None:
         """A part of the worker met an error; it is logged unless it was since all was well."""
         text = describe_redis_error(self._settings, error)

@@ -112,6 +112,14 @@ class Way:
         self.headers = self._proxy_headers if forwarded else {}
         self.target = api_url if forwarded else parts.path
 
+    def __str__(self) -> str:
+        """In words, without the password that a proxy's address may hold."""
+        proxy = urlsplit(self._proxy)
+        port = f":{proxy.port}" if proxy.port else ""
+        through = f"through the proxy {proxy.hostname}{port}" if self._proxy else "through no proxy"
+        ca = DEFAULT_CA_BUNDLE_PATH if self._ca is True else self._ca
+        return f"{through}, certificates verified by {ca}" if self._tls else f"{through}, no TLS"
+
     def connection(self, line: Line) -> Connection:
         """A connection that is not open yet."""
         options: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -208,11 +209,11 @@ def test_what_the_image_is_built_from_is_there_and_nothing_else_is_sent() -> Non
         assert (ROOT / name).is_file()
 
 
-def test_the_health_check_asks_the_worker_by_the_name_that_it_has() -> None:
-    worker = main.get_command(click.Context(main), "worker")
-    assert worker
-    [name] = [option for option in worker.params if option.name == "name"]
-    [destination] = re.findall(r"HEALTHCHECK .*--destination \"(.*?)\"", STAGES["production"][1])
-    assert destination == str(name.default).replace("%h", "$HOSTNAME")
+def test_the_health_check_asks_the_worker_and_neither_redis_nor_chartmogul() -> None:
+    """In the quick form (attribute_courier/__main__.py), and where it may write its file: /tmp."""
+    [command] = re.findall(r"^HEALTHCHECK .* CMD (.*)$", STAGES["production"][1], flags=re.MULTILINE)
+    assert json.loads(command) == ["courier", "health"]
     assert '\nENTRYPOINT ["courier"]\n' in STAGES["base"][1]
     assert '\nCMD ["worker"]' in STAGES["production"][1]
+    assert SERVICES["worker"]["tmpfs"] == ["/tmp"]  # noqa: S108
+    assert "healthcheck" not in SERVICES["worker"]

@@ -15,7 +15,7 @@ from datetime import date
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
@@ -26,6 +26,7 @@ from attribute_courier.cli import main
 from attribute_courier.config import Settings, load_settings
 from attribute_courier.config.redis_errors import PRODUCER_RIGHTS, worker_rights
 from attribute_courier.jobs.outcome import REASONS, STATUSES, SUCCESSES
+from attribute_courier.operate.problems import Code
 from attribute_courier.worker.chartmogul import MAX_BODY, Answer, NoAnswer
 from attribute_courier.worker.verdicts import judge
 
@@ -123,6 +124,7 @@ SAMPLES = {
     "CHARTMOGUL_API_URL": "https://example.com/v1",
     "COURIER_ACCOUNT": "eu",
     "COURIER_ACCOUNTS": "eu,us",
+    "COURIER_ALLOW_EVICTION": "true",
     "COURIER_BULK_SHARE": "0.2",
     "COURIER_CONCURRENCY": "7",
     "COURIER_CONFIRM": "match",
@@ -297,6 +299,12 @@ def test_the_table_of_answers_is_the_one_that_the_worker_goes_by() -> None:
     for (words, answers), row in zip(ANSWERS, rows, strict=True):
         assert row[0].startswith(words)
         assert {judge(each).kind.value for each in answers} <= {row[1]}, words
+
+
+def test_the_page_says_of_each_problem_what_to_do() -> None:
+    rows = table("troubleshooting.md", "problem")
+    assert sorted(row[0].strip("`") for row in rows) == sorted(get_args(Code))
+    assert all(row[1] in ("error", "warning", "error, warning") and row[3] for row in rows)
 
 
 def test_a_promise_names_a_test_that_exists() -> None:

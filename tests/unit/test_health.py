@@ -43,7 +43,7 @@ def test_the_types_are_those_that_a_courier_at_work_uses(courier: Courier) -> No
         courier.producer.add_attributes("1@load.example", {"n": 1}, lane="bulk"),
     ]
     courier.wait(*receipts)
-    assert health.faults(courier.client, ("default",)) == []
+    assert health.wrong_types(courier.client, ("default",)) == []
     prefix = Keys("default").prefix
     once = {
         key.removeprefix(prefix)

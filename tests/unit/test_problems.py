@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attribute_courier.operate.problems import MAX_AGE_S, problems
+from attribute_courier.operate.problems import FRESH_S, MAX_AGE_S, problems
 from attribute_courier.state.account import AccountStatus, Circuit, ClockStep, Lane, Pause
 from attribute_courier.state.counts import Counts
 from attribute_courier.state.health import RedisHealth
@@ -80,7 +80,9 @@ def test_nothing_where_all_is_well() -> None:
          [("nothing_delivered", "error")]),
         ({"bulk": OLD, "last_delivered_at": NOW}, [("backlog_old", "error")]),
         ({"inbox": 5, "inbox_live": OLD, "last_delivered_at": NOW}, [("backlog_old", "error")]),
-        ({"clock_step": STEP}, [("clock_step", "warning")]),
+        ({"clock_step": STEP}, [("clock_step", "error")]),
+        ({"clock_step": ClockStep(step_s=9, at=NOW - timedelta(seconds=FRESH_S))},
+         [("clock_step", "warning")]),
         ({"held_for_s": 2.0, "live": DUE}, [("held", "warning")]),
         ({"layout": "0"}, [("layout", "error")]),
         ({"hour": Counts(at=NOW, jobs={("live", "failed", "server"): 5,

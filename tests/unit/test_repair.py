@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from attribute_courier.state.repair import Repaired, repair
+from attribute_courier.jobs.emails import mailbox_id_of
+from attribute_courier.state.repair import Repaired, Stranded, find_stranded, repair
 
 from ..account_state import ADA, BOB, KEYS, Account
 
@@ -47,3 +48,28 @@ def test_one_worker_looks_now_and_then_and_each_at_its_start(account: Account) -
     assert repair(account.client, KEYS) is not None
     assert repair(account.client, KEYS) is None
     assert repair(account.client, KEYS, at_start=True) is not None
+
+
+def look(account: Account, within_s: float = 60) -> Stranded:
+    return find_stranded(account.client, KEYS, within_s=within_s)
+
+
+def test_looking_finds_the_same_and_changes_nothing(account: Account) -> None:
+    account.staged(ADA, n=1)
+    account.staged(BOB, n=1)
+    lost = account.job(n=1)
+    account.job(n=2)
+    assert look(account) == Stranded()
+    account.client.zrem(KEYS.of("inbox:live"), lost.job_id)
+    account.client.zrem(KEYS.of("due:live"), mailbox_id_of(ADA))
+    account.client.delete(KEYS.of("mailbox", mailbox_id_of(BOB)))
+    before = account.state()
+    assert look(account) == Stranded(mailboxes=1, jobs=1, records=1)
+    assert account.state() == before
+    assert repair(account.client, KEYS) == Repaired(mailboxes=1, jobs=1)
+    assert look(account) == Stranded(records=1), "no repair brings values back"
+
+
+def test_looking_ends_in_time(account: Account) -> None:
+    account.staged(ADA, n=1)
+    assert not look(account, within_s=-1).whole

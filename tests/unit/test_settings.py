@@ -83,6 +83,7 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_GIVE_UP_AFTER", "1h30m", "give_up_after_s", 5_400),
     ("COURIER_BULK_SHARE", "0.25", "bulk_share", 0.25),
     ("COURIER_STRICT_TYPES", "true", "strict_types", True),
+    ("COURIER_ALLOW_EVICTION", "true", "allow_eviction", True),
     ("COURIER_CONCURRENCY", "7", "concurrency", 7),
     ("COURIER_FLOWER_BASIC_AUTH", "ada:a:b", "flower_basic_auth", Secret("ada:a:b")),
     ("CHARTMOGUL_API_KEY", "key", "api_keys", {"default": Secret("key")}),
