@@ -25,6 +25,7 @@ _COMMANDS = {
     "forget": "Remove all that is kept of an email.",
     "health": "Tell a container's engine whether its workers can still work.",
     "import": "Queue the attributes of a whole table.",
+    "metrics": "Serve metrics for Prometheus.",
     "outcomes": "Show what became of jobs.",
     "pause": "Stop all deliveries of an account for now.",
     "ping": "Check Redis, ChartMogul, the API keys and the way there.",
