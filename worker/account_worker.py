@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from ..config.connections import Client
 from ..config.settings import Settings
@@ -36,13 +37,20 @@ class AccountWorker:
         settings: with the account's API key.
         client: a connection with `decode_responses`.
         notifier: how it asks for further work, and reports to Flower.
+        email_hash: what stands for an email in the log.
 
     Raises:
         SettingsError: the account has no API key.
     """
 
     def __init__(
-        self, account: str, settings: Settings, *, client: Client, notifier: Notifier
+        self,
+        account: str,
+        settings: Settings,
+        *,
+        client: Client,
+        notifier: Notifier,
+        email_hash: Callable[[str], str],
     ) -> None:
         self.account = account
         keys = Keys(account)
@@ -94,6 +102,7 @@ class AccountWorker:
             chartmogul=self._chartmogul,
             notifier=notifier,
             policy=Policy.of(settings),
+            email_hash=email_hash,
             api_key=api_key,
             probe_delays_s=settings.probe_delays_s,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -19,10 +20,15 @@ DELIVER_SHOWN = "what is due"
 
 
 class Notifier:
-    """Asks workers for more work through an application, and shows Flower how jobs stand."""
+    """Asks workers for more work through an application, and shows Flower how jobs stand.
 
-    def __init__(self, app: CourierCelery) -> None:
+    Args:
+        email_hash: what stands for an email in the log; Flower shows it, too.
+    """
+
+    def __init__(self, app: CourierCelery, email_hash: Callable[[str], str]) -> None:
         self._app = app
+        self._email_hash = email_hash
         self.hostname: str | None = None
         """The worker's name."""
         self.dispatcher: Any = None
@@ -46,14 +52,14 @@ class Notifier:
     def received(self, job: AttributeJob) -> None:
         """Show a job that waits for its delivery."""
         self._event(
-            "received", job.job_id, args=describe(job.email, len(job.attributes)), kwargs=""
+            "received", job.job_id, args=self._describe(job.email, len(job.attributes)), kwargs=""
         )
 
     def report(self, outcome: Outcome) -> None:
         """Show how a job stands. Nothing else may have been shown of it before."""
         shown: dict[str, Any] = {"retries": max(0, outcome.attempts - 1)}
         if outcome.email:
-            shown["args"] = describe(outcome.email, len(outcome.keys))
+            shown["args"] = self._describe(outcome.email, len(outcome.keys))
         if outcome.accepted_at and outcome.settled_at:
             shown["runtime"] = (outcome.settled_at - outcome.accepted_at).total_seconds()
         if outcome.successful:
@@ -64,6 +70,9 @@ class Notifier:
             again = outcome.next_attempt_at
             when = f" · again at {again:%Y-%m-%d %H:%M:%S} UTC" if again else ""
             self._event("retried", outcome.job_id, exception=outcome.summary() + when, **shown)
+
+    def _describe(self, email: str, attributes: int) -> str:
+        return describe(email, attributes, self._email_hash(email))
 
     def _event(self, kind: str, job_id: str, **shown: Any) -> None:
         """Flower shows a job as a task with its id."""
