@@ -19,6 +19,7 @@ from .chartmogul import ChartMogul
 from .deliveries import Deliveries
 from .notifier import Notifier
 from .policy import Policy
+from .request_trace import RequestTrace
 from .verdicts import is_pong
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class AccountWorker:
             notifier=notifier,
             policy=Policy.of(settings),
             email_hash=email_hash,
+            trace=RequestTrace(account, settings.api_url),
             api_key=api_key,
             probe_delays_s=settings.probe_delays_s,
         )

@@ -34,6 +34,7 @@ from .chartmogul import Answer, ChartMogul, NoAnswer, NotSent
 from .masking import masked
 from .notifier import Notifier
 from .policy import Policy
+from .request_trace import RequestTrace
 from .settlement import settle
 from .stint import Stint
 from .verdicts import Kind, Verdict, is_pong, judge, judge_route
@@ -73,6 +74,7 @@ class Deliveries:
         notifier: Notifier,
         policy: Policy,
         email_hash: Callable[[str], str],
+        trace: RequestTrace,
         api_key: Secret,
         probe_delays_s: tuple[float, ...],
     ) -> None:
@@ -84,6 +86,7 @@ class Deliveries:
         self._notifier = notifier
         self._policy = policy
         self._email_hash = email_hash
+        self._trace = trace
         self._api_key = api_key
         self._probe_delays_s = probe_delays_s
         self._pong: tuple[Answer | NoAnswer, float] | None = None
@@ -150,6 +153,7 @@ class Deliveries:
                 )
             self._chartmogul.connect()
             return self._mailboxes.claim(stint.id) if go_on else None
+        self._trace.note(claim, answer)
         accepts = go_on and claim.inbox  # with no other claim in hand
         verdict = self._judge(answer)
         reason = self._masked(verdict, claim)

@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 
 from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK, CourierCelery
 from ..config.redis_errors import RedisError
+from ..config.tracing import apart
 from ..jobs.emails import describe
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import Outcome
@@ -44,7 +45,8 @@ class Notifier:
 
     def _send(self, task: str, account: str, shown: str) -> None:
         try:
-            self._app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
+            with apart():  # else each stint would be a part of the one before
+                self._app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
         except (OperationalError, RedisError):
             # Nothing is lost: each worker looks once a second for what is to be done.
             log.warning("could not send %s: the broker does not answer", task)

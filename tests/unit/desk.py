@@ -26,6 +26,7 @@ from attribute_courier.state.outcomes import Outcomes
 from attribute_courier.worker.acceptance import Acceptance
 from attribute_courier.worker.chartmogul import Answer, NoAnswer, NotSent
 from attribute_courier.worker.deliveries import Deliveries
+from attribute_courier.worker.request_trace import RequestTrace
 from attribute_courier.worker.settlement import Policy
 from attribute_courier.worker.stint import Stint
 
@@ -185,6 +186,7 @@ class Desk:
             notifier=notifier,
             policy=POLICY,
             email_hash=hashed,
+            trace=RequestTrace(ACCOUNT, "https://api.example/v1"),
             api_key=Secret(API_KEY),
             probe_delays_s=(60,),
         )
