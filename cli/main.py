@@ -20,6 +20,7 @@ _COMMANDS = {
     "add": "Queue attributes for every customer with an email.",
     "demo": "Show the way of a job on real parts, in half a minute.",
     "flower": "Watch the jobs in a browser.",
+    "hash": "Print what stands for an email in the logs.",
     "import": "Queue the attributes of a whole table.",
     "outcomes": "Show what became of jobs.",
     "pause": "Stop all deliveries of an account for now.",

@@ -84,6 +84,7 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_BULK_SHARE", "0.25", "bulk_share", 0.25),
     ("COURIER_STRICT_TYPES", "true", "strict_types", True),
     ("COURIER_CONCURRENCY", "7", "concurrency", 7),
+    ("COURIER_LOG_FORMAT", "json", "log_format", "json"),
     ("COURIER_FLOWER_BASIC_AUTH", "ada:a:b", "flower_basic_auth", Secret("ada:a:b")),
     ("CHARTMOGUL_API_KEY", "key", "api_keys", {"default": Secret("key")}),
 ]  # fmt: skip
