@@ -81,8 +81,8 @@ def request_span(
     status: int | None,
     error: str,
     elapsed_s: float,
-) -> None:
-    """Note a request that was answered just now, or was not.
+) -> str | None:
+    """Note a request that was answered just now, or was not. Returns its trace's id, if sampled.
 
     The request of exactly one job is a part of its trace: a child of the producer's span. One of
     several jobs belongs to none of them: it begins a trace of its own, with a link to each.
@@ -97,7 +97,7 @@ def request_span(
     contexts = {job_id: found for job_id in jobs if (found := _context(jobs[job_id]))}
     sampled = [found.trace_flags.sampled for found in contexts.values()]
     if len(jobs) > 1 and sampled and not any(sampled):
-        return  # whoever decided about these jobs wants no trace of them
+        return None  # whoever decided about these jobs wants no trace of them
     parent, links = _NOTHING, None
     attributes = _messaging(account, "process") | _http(url)
     if len(jobs) == 1:
@@ -123,6 +123,8 @@ def request_span(
     if error:
         _fail(span, error)
     span.end(ended_ns)
+    found = span.get_span_context()
+    return f"{found.trace_id:032x}" if found.trace_flags.sampled else None
 
 
 def _context(traceparent: str | None) -> SpanContext | None:

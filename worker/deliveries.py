@@ -153,12 +153,12 @@ class Deliveries:
                 )
             self._chartmogul.connect()
             return self._mailboxes.claim(stint.id) if go_on else None
-        self._trace.note(claim, answer)
+        trace_id = self._trace.note(claim, answer)
         accepts = go_on and claim.inbox  # with no other claim in hand
         verdict = self._judge(answer)
         reason = self._masked(verdict, claim)
         settlement = settle(verdict, claim, self._policy, reason=reason)
-        self._log(claim, answer, verdict, settlement)
+        self._log(claim, answer, verdict, settlement, trace_id)
         settled = self._mailboxes.settle(
             claim,
             settlement,
@@ -229,7 +229,12 @@ class Deliveries:
             stint.failed[f"HTTP {verdict.http_status}" if verdict.http_status else "no answer"] += 1
 
     def _log(
-        self, claim: Claim, answer: Answer | NoAnswer, verdict: Verdict, settlement: Settlement
+        self,
+        claim: Claim,
+        answer: Answer | NoAnswer,
+        verdict: Verdict,
+        settlement: Settlement,
+        trace_id: str | None,
     ) -> None:
         """One line for each attempt, also where Redis then fails to take what came of it."""
         jobs = defaultdict(list)
@@ -248,6 +253,7 @@ class Deliveries:
                 "no_answer": answer.reason if isinstance(answer, NoAnswer) else None,
                 "latency_s": round(answer.elapsed_s, 3),
                 "verdict": verdict.kind.value,
+                "trace_id": trace_id,
                 "again_in_s": round(settlement.retry_s, 1) if "pending" in jobs else None,
                 "jobs": jobs,
             },

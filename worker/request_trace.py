@@ -18,16 +18,16 @@ class RequestTrace:
         self._account = account
         self._url = f"{api_url}/customers/attributes/custom"
 
-    def note(self, claim: Claim, answer: Answer | NoAnswer) -> None:
-        """Note a request that was answered just now, or was not."""
+    def note(self, claim: Claim, answer: Answer | NoAnswer) -> str | None:
+        """Note a request that was answered just now, or was not. Returns its trace's id, if any."""
         module = otel()
         if module is None:
-            return
+            return None
         if isinstance(answer, NoAnswer):
             status, error = None, "no_answer" if answer.sent else "not_connected"
         else:
             status, error = answer.status, "" if answer.status < 400 else str(answer.status)
-        module.request_span(
+        trace_id: str | None = module.request_span(
             self._account,
             self._url,
             {job.job_id: job.fields.get("traceparent") for job in claim.jobs},
@@ -35,3 +35,4 @@ class RequestTrace:
             error=error,
             elapsed_s=answer.elapsed_s,
         )
+        return trace_id

@@ -103,7 +103,12 @@ class TestOneJob:
     """The request that carries one job is a part of its trace."""
 
     def test_the_trace_goes_from_the_application_to_the_request(
-        self, traces: Traces, producer: Producer, desk: Desk, client: redis.Redis
+        self,
+        traces: Traces,
+        producer: Producer,
+        desk: Desk,
+        client: redis.Redis,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         with traces.application():
             receipt = producer.add_attributes(ADA, {"plan": "pro"})
@@ -117,9 +122,11 @@ class TestOneJob:
         desk.acceptance.accept()
         assert client.hget(KEYS.of("job", receipt.job_id), "traceparent") == traceparent_of(sent)
 
+        caplog.set_level("INFO")
         with trace.get_tracer("celery").start_as_current_span("run"):  # as an instrumented stint
             desk.run()
         [request] = traces.named(REQUEST)
+        assert f" trace_id={ids(sent)[0]:032x} " in caplog.text
         assert request.kind is SpanKind.CLIENT
         assert parent_of(request) == ids(sent)
         assert request.links == ()
