@@ -48,8 +48,9 @@ class Notifier:
             with apart():  # else each stint would be a part of the one before
                 self._app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
         except (OperationalError, RedisError):
-            # Nothing is lost: each worker looks once a second for what is to be done.
-            log.warning("could not send %s: the broker does not answer", task)
+            # Nothing is lost: each worker looks once a second for what is to be done. What is wrong
+            # with Redis is said once (trouble.py), not by each thread that meets it.
+            log.debug("could not send %s: the broker does not answer", task)
 
     def received(self, job: AttributeJob) -> None:
         """Show a job that waits for its delivery."""
