@@ -24,6 +24,7 @@ _COMMANDS = {
     "flower": "Watch the jobs in a browser.",
     "forget": "Remove all that is kept of an email.",
     "health": "Tell a container's engine whether its workers can still work.",
+    "hash": "Print what stands for an email in the logs.",
     "import": "Queue the attributes of a whole table.",
     "metrics": "Serve metrics for Prometheus.",
     "outcomes": "Show what became of jobs.",

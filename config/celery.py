@@ -74,6 +74,7 @@ class CourierCelery(Celery):
     settings: Settings
     _pool: Any
 
+    log_cls = "attribute_courier.config.logs:WorkerLog"
     # Outcomes are the results (DESIGN: one truth, written once, in the step that settles).
     backend_cls = "attribute_courier.state.result_backend:OutcomeBackend"
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from .durations import parse_duration
@@ -22,6 +22,7 @@ from .redis_url import RedisAddress, parse_redis_url
 from .secret import Secret
 
 Confirm = Literal["echo", "match", "status"]
+LogFormat = Literal["plain", "json"]
 
 VARIABLES = (
     "CHARTMOGUL_API_KEY",
@@ -37,6 +38,7 @@ VARIABLES = (
     "COURIER_FLOWER_BASIC_AUTH",
     "COURIER_GIVE_UP_AFTER",
     "COURIER_KEEP_DELIVERED",
+    "COURIER_LOG_FORMAT",
     "COURIER_MAX_ATTRIBUTES",
     "COURIER_MAX_PARALLEL",
     "COURIER_MAX_REQUEST_BYTES",
@@ -106,6 +108,8 @@ class Settings:
     """Threads of one worker process."""
     allow_eviction: bool = False
     """Whether a worker starts on a Redis that throws keys, and so jobs, away when it is full."""
+    log_format: LogFormat = "plain"
+    """How a worker writes its log."""
     flower_basic_auth: Secret | None = None
     """`user:password` for Flower; it listens beyond loopback only with one."""
     api_keys: Mapping[str, Secret] = field(default_factory=dict)
@@ -168,7 +172,7 @@ def load_settings(*, strict: bool = True) -> Settings:
         enqueue_timeout_s=_seconds("COURIER_ENQUEUE_TIMEOUT", 2, at_least=0.1),
         retention_s=retention_s,
         outcome_retention_s=kept_s,
-        confirm=_confirm(),
+        confirm=_one_of("COURIER_CONFIRM", Confirm, "echo"),
         with_associated_emails=_yes("COURIER_WITH_ASSOCIATED_EMAILS"),
         unmatched_delays_s=_delays("COURIER_UNMATCHED_DELAYS", (300, 3_600, 21_600, 86_400)),
         unconfirmed_delays_s=_delays("COURIER_UNCONFIRMED_DELAYS", (60,)),
@@ -178,6 +182,7 @@ def load_settings(*, strict: bool = True) -> Settings:
         strict_types=_yes("COURIER_STRICT_TYPES"),
         concurrency=_whole("COURIER_CONCURRENCY", threads, 2, 1000),
         allow_eviction=_yes("COURIER_ALLOW_EVICTION"),
+        log_format=_one_of("COURIER_LOG_FORMAT", LogFormat, "plain"),
         flower_basic_auth=_flower_basic_auth(),
         api_keys=_api_keys(accounts, default_account),
     )
@@ -232,13 +237,11 @@ def _yes(name: str) -> bool:
     raise SettingsError(f"{name}: must be true or false")
 
 
-def _confirm() -> Confirm:
-    text = _text("COURIER_CONFIRM", "echo")
-    for confirm in get_args(Confirm):
-        if text == confirm:
-            found: Confirm = confirm
-            return found
-    raise SettingsError(f"COURIER_CONFIRM: must be one of {', '.join(get_args(Confirm))}")
+def _one_of(name: str, kind: Any, default: str) -> Any:
+    text = _text(name, default)
+    if text not in get_args(kind):
+        raise SettingsError(f"{name}: must be one of {', '.join(get_args(kind))}")
+    return text
 
 
 def _seconds(name: str, default: float, *, at_least: float) -> float:

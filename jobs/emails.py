@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import unicodedata
 from base64 import urlsafe_b64encode
@@ -98,11 +99,25 @@ def redacted_email(email: object) -> str:
     return f"{local[:1]}***@{domain}" if at else "***"
 
 
-def describe(email: str, attributes: int) -> str:
-    """What is for an email, in a line for people: `a***@example.com · 2 attributes`."""
+def email_hash(email: str, key: bytes) -> str:
+    """What stands for an email in logs: 16 hexadecimal digits, the same for all its spellings.
+
+    Without the key, nobody can tell whose it is, not even by trying every email of a list.
+    """
+    content = normalized_email(email).encode(errors="surrogatepass")
+    return hmac.digest(key, content, "sha256")[:8].hex()
+
+
+def describe(email: str, attributes: int, hashed: str = "") -> str:
+    """What is for an email, in a line for people: `a***@example.com · 2 attributes`.
+
+    Args:
+        hashed: the email's hash, by which one finds it in the log; shown behind it.
+    """
     # Of what made no job, the attributes are not known.
     count = f" · {attributes} {'attribute' if attributes == 1 else 'attributes'}"
-    return redacted_email(email) + (count if attributes else "")
+    shown = f"{redacted_email(email)} {hashed}".rstrip()
+    return shown + (count if attributes else "")
 
 
 def _is_invisible(character: str) -> bool:

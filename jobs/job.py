@@ -47,6 +47,8 @@ class AttributeJob:
     """Whether values that were last confirmed as delivered are not sent again."""
     idempotency_key: str | None = field(default=None, repr=False)
     """Jobs of an account that share it are one job."""
+    traceparent: str | None = None
+    """The trace that it belongs to, as W3C's header of this name."""
 
     @property
     def mailbox_id(self) -> str:
@@ -58,7 +60,7 @@ def content_digest(job: AttributeJob) -> str:
     """What an idempotency key stands for: 22 url-safe characters, the same for the same content.
 
     The content is the email (its identity), the attributes with type, value and source in any
-    order, an explicit `occurred_at`, and `only_changed`. Job id and lane are no part of it.
+    order, an explicit `occurred_at`, and `only_changed`. Job id, lane and trace are no part of it.
     """
     content = [
         normalized_email(job.email),

@@ -6,6 +6,7 @@ rules of an attribute's fields stand in `attributes`.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import cast, get_args
 
@@ -60,9 +61,19 @@ def lane(value: object) -> Lane:
     raise InvalidJob.of("value", f'must be "live" or "bulk"; this is {kind(value)}')
 
 
+def traceparent(value: object) -> str | None:
+    """A trace's context. What is none is left out: no job is refused for its trace."""
+    found = plain(value)
+    return found if type(found) is str and _TRACEPARENT.fullmatch(found) else None
+
+
 def flag(value: object) -> bool:
     """True or false."""
     found = plain(value)
     if type(found) is not bool:
         raise InvalidJob.of("value", f"must be true or false; this is {kind(value)}")
     return found
+
+
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, version 00. Hexadecimal digits are lowercase, and an id is not all zeros."""

@@ -67,6 +67,7 @@ def load_job(job_id: object, document: object) -> AttributeJob:
         lane=loaded["lane"] or "live",
         only_changed=loaded["only_changed"] or False,
         idempotency_key=loaded["idempotency_key"],
+        traceparent=loaded["traceparent"],
     )
 
 
@@ -153,7 +154,8 @@ class JobSchema(Schema):
     error_messages = {  # noqa: RUF012
         "type": "a job must be a JSON object",
         "unknown": "no such field; "
-        "a job has v, email, attributes, occurred_at, lane, only_changed and idempotency_key",
+        "a job has v, email, attributes, occurred_at, lane, only_changed, idempotency_key and "
+        "traceparent",
     }
 
     v = Ruled(lambda value: _wire_version(value), required=True)
@@ -163,6 +165,7 @@ class JobSchema(Schema):
     lane = Ruled(rules.lane, load_default=None)
     only_changed = Ruled(rules.flag, load_default=None)
     idempotency_key = Ruled(text, load_default=None)
+    traceparent = Ruled(rules.traceparent, load_default=None)
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _each_key_once(self, _: Any, document: Any, **__: Any) -> None:

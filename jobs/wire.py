@@ -31,6 +31,10 @@ def dump_wire(job: AttributeJob) -> str:
     if job.idempotency_key is not None:
         document["idempotency_key"] = job.idempotency_key
     wire = _ENCODER.encode(document)
+    if job.traceparent is not None:
+        traced = _ENCODER.encode(document | {"traceparent": job.traceparent})
+        if len(traced.encode()) <= MAX_WIRE_BYTES:  # else the job goes without
+            return traced
     check_size(wire)
     return wire
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial, wraps
 from inspect import Signature, signature
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from ..config.connections import connect_briefly
 from ..config.redis_errors import RedisError, describe_redis_error
 from ..config.settings import Settings, load_settings
+from ..config.tracing import sending
 from ..jobs import rules
 from ..jobs.attributes import Attributes
 from ..jobs.build import build_job
@@ -104,10 +106,14 @@ class Producer:
             lane=lane,
             only_changed=only_changed,
         )
-        first = intake.put(job.lane, [entry_of(job)]).get(0)
-        if first is not None and first.conflict:
-            raise IdempotencyConflict(first.job_id)
-        job_id = job.job_id if first is None else first.job_id
+        with sending(intake.account) as sent:
+            if sent.traceparent is not None:
+                job = replace(job, traceparent=sent.traceparent)
+            first = intake.put(job.lane, [entry_of(job)]).get(0)
+            if first is not None and first.conflict:
+                raise IdempotencyConflict(first.job_id)
+            job_id = job.job_id if first is None else first.job_id
+            sent.taken(job_id)
         return Receipt(
             job_id=job_id,
             account=intake.account,

@@ -103,6 +103,7 @@ class Mailboxes:
             "attributes": attributes,
             "strict": self._strict,
             "only_changed": job.only_changed,
+            "traceparent": job.traceparent or "",
             **when,
             **self._kept,
         }

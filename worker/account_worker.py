@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from ..config.connections import Client
 from ..config.settings import Settings
@@ -18,6 +19,7 @@ from .chartmogul import ChartMogul
 from .deliveries import Deliveries
 from .notifier import Notifier
 from .policy import Policy
+from .request_trace import RequestTrace
 from .verdicts import is_pong
 
 log = logging.getLogger(__name__)
@@ -36,13 +38,20 @@ class AccountWorker:
         settings: with the account's API key.
         client: a connection with `decode_responses`.
         notifier: how it asks for further work, and reports to Flower.
+        email_hash: what stands for an email in the log.
 
     Raises:
         SettingsError: the account has no API key.
     """
 
     def __init__(
-        self, account: str, settings: Settings, *, client: Client, notifier: Notifier
+        self,
+        account: str,
+        settings: Settings,
+        *,
+        client: Client,
+        notifier: Notifier,
+        email_hash: Callable[[str], str],
     ) -> None:
         self.account = account
         keys = Keys(account)
@@ -94,6 +103,8 @@ class AccountWorker:
             chartmogul=self._chartmogul,
             notifier=notifier,
             policy=Policy.of(settings),
+            email_hash=email_hash,
+            trace=RequestTrace(account, settings.api_url),
             api_key=api_key,
             probe_delays_s=settings.probe_delays_s,
         )

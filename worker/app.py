@@ -15,15 +15,18 @@ from importlib.metadata import version
 from typing import Any
 
 from celery import bootsteps, signals
+from celery.apps import worker as worker_program
 from kombu.utils.compat import detect_environment
 
 from ..config import SettingsError, load_settings
 from ..config.celery import make_celery
 from ..config.connections import Client, connect_patiently
+from ..config.logs import say_as_json
 from ..config.network import check_for_work
 from ..config.redis_errors import RedisError
 from ..jobs.errors import OtherLayout
 from ..state.health import redis_health
+from ..state.email_hash import EmailHash
 from ..state.keys import Keys
 from ..state.layout import check_layout
 from ..state.workers import Worker
@@ -49,12 +52,15 @@ app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
 app.conf.worker_consumer = "attribute_courier.worker.consumer:Intake"
 stopping = threading.Event()
-_notifier = Notifier(app)
 
 
 @cache
 def _client() -> Client:
     return connect_patiently(settings)
+
+
+_email_hash = EmailHash(_client)
+_notifier = Notifier(app, _email_hash.of)
 
 
 @cache
@@ -70,7 +76,9 @@ def account_worker_of(account: str) -> AccountWorker:
             f"no account of this name is configured here; COURIER_ACCOUNTS names "
             f"{', '.join(settings.accounts)}"
         )
-    return AccountWorker(account, settings, client=_client(), notifier=_notifier)
+    return AccountWorker(
+        account, settings, client=_client(), notifier=_notifier, email_hash=_email_hash.of
+    )
 
 
 @cache
@@ -262,6 +270,14 @@ class Watch(bootsteps.StartStopStep):
     def _look(transport: Any) -> None:
         for channel in transport.channels:
             channel.check_silence()
+@signals.celeryd_init.connect
+def _write_json_from_the_start(instance: Any = None, options: Any = None, **_: Any) -> None:
+    """Where the log is JSON, so is what Celery says before it sets its log up, and beside it."""
+    if settings.log_format == "json":
+        instance.quiet = True  # no banner
+        options = options or {}
+        app.log.setup(options.get("loglevel"), options.get("logfile"), hostname=instance.hostname)
+        vars(worker_program)["safe_say"] = say_as_json
 
 
 @signals.worker_process_init.connect

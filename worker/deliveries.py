@@ -21,9 +21,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
+from collections.abc import Callable
 
+from ..config.logs import log_event
 from ..config.secret import Secret
-from ..jobs.emails import redacted_email
 from ..state.claims import AccountNews, Claim, Idle, Next, Settlement, Wait
 from ..state.mailboxes import Mailboxes
 from ..state.outcomes import Outcomes
@@ -32,6 +34,7 @@ from .chartmogul import Answer, ChartMogul, NoAnswer, NotSent
 from .masking import masked
 from .notifier import Notifier
 from .policy import Policy
+from .request_trace import RequestTrace
 from .settlement import settle
 from .stint import Stint
 from .verdicts import Kind, Verdict, is_pong, judge, judge_route
@@ -55,6 +58,7 @@ class Deliveries:
 
     Args:
         mailboxes: the account's.
+        email_hash: what stands for an email in the log.
         api_key: is taken out of ChartMogul's words, should it repeat it.
         probe_delays_s: seconds before each ping of an account that an answer pauses.
     """
@@ -69,6 +73,8 @@ class Deliveries:
         chartmogul: ChartMogul,
         notifier: Notifier,
         policy: Policy,
+        email_hash: Callable[[str], str],
+        trace: RequestTrace,
         api_key: Secret,
         probe_delays_s: tuple[float, ...],
     ) -> None:
@@ -79,6 +85,8 @@ class Deliveries:
         self._chartmogul = chartmogul
         self._notifier = notifier
         self._policy = policy
+        self._email_hash = email_hash
+        self._trace = trace
         self._api_key = api_key
         self._probe_delays_s = probe_delays_s
         self._pong: tuple[Answer | NoAnswer, float] | None = None
@@ -145,10 +153,12 @@ class Deliveries:
                 )
             self._chartmogul.connect()
             return self._mailboxes.claim(stint.id) if go_on else None
+        trace_id = self._trace.note(claim, answer)
         accepts = go_on and claim.inbox  # with no other claim in hand
         verdict = self._judge(answer)
         reason = self._masked(verdict, claim)
         settlement = settle(verdict, claim, self._policy, reason=reason)
+        self._log(claim, answer, verdict, settlement, trace_id)
         settled = self._mailboxes.settle(
             claim,
             settlement,
@@ -166,9 +176,12 @@ class Deliveries:
         if settled.paused:
             log.error("account %s: paused: %s", self._account, reason)
         if not settled.held:
-            log.warning("mailbox %s: the lease ended before its answer came", claim.mailbox_id)
+            log.warning(
+                "account %s: email %s: the lease ended before its answer came",
+                self._account,
+                self._email_hash(claim.email),
+            )
         else:
-            self._log(claim, verdict, settlement)
             self._count(stint, verdict, settlement)
         for outcome in settled.outcomes:
             if outcome.lane == "live":  # Flower does not show bulk jobs
@@ -218,15 +231,33 @@ class Deliveries:
         if verdict.kind in (Kind.ACCOUNT, Kind.PACE, Kind.SERVER):
             stint.failed[f"HTTP {verdict.http_status}" if verdict.http_status else "no answer"] += 1
 
-    def _log(self, claim: Claim, verdict: Verdict, settlement: Settlement) -> None:
+    def _log(
+        self,
+        claim: Claim,
+        answer: Answer | NoAnswer,
+        verdict: Verdict,
+        settlement: Settlement,
+        trace_id: str | None,
+    ) -> None:
+        """One line for each attempt, also where Redis then fails to take what came of it."""
+        jobs = defaultdict(list)
         for job in settlement.jobs:
-            good = job.status in ("pending", "delivered") and not verdict.strange
-            log.log(
-                logging.INFO if good else logging.WARNING,
-                "job %s: %s: %s · HTTP %s%s",
-                job.job_id,
-                redacted_email(claim.email),
-                job.status,
-                verdict.http_status or "none",
-                f" · again in {settlement.retry_s:.1f} s" if job.status == "pending" else "",
-            )
+            jobs[job.status].append(job.job_id)
+        good = jobs.keys() <= {"pending", "delivered"} and not verdict.strange
+        log_event(
+            log,
+            logging.INFO if good else logging.WARNING,
+            "attempt",
+            {
+                "account": self._account,
+                "lane": "live" if any(job.lane == "live" for job in claim.jobs) else "bulk",
+                "email": self._email_hash(claim.email),
+                "http_status": answer.status if isinstance(answer, Answer) else None,
+                "no_answer": answer.reason if isinstance(answer, NoAnswer) else None,
+                "latency_s": round(answer.elapsed_s, 3),
+                "verdict": verdict.kind.value,
+                "trace_id": trace_id,
+                "again_in_s": round(settlement.retry_s, 1) if "pending" in jobs else None,
+                "jobs": jobs,
+            },
+        )

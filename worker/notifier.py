@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from kombu.exceptions import OperationalError
 
 from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK, CourierCelery
 from ..config.redis_errors import RedisError
+from ..config.tracing import apart
 from ..jobs.emails import describe
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import Outcome
@@ -19,10 +21,15 @@ DELIVER_SHOWN = "what is due"
 
 
 class Notifier:
-    """Asks workers for more work through an application, and shows Flower how jobs stand."""
+    """Asks workers for more work through an application, and shows Flower how jobs stand.
 
-    def __init__(self, app: CourierCelery) -> None:
+    Args:
+        email_hash: what stands for an email in the log; Flower shows it, too.
+    """
+
+    def __init__(self, app: CourierCelery, email_hash: Callable[[str], str]) -> None:
         self._app = app
+        self._email_hash = email_hash
         self.hostname: str | None = None
         """The worker's name."""
         self.dispatcher: Any = None
@@ -38,22 +45,24 @@ class Notifier:
 
     def _send(self, task: str, account: str, shown: str) -> None:
         try:
-            self._app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
+            with apart():  # else each stint would be a part of the one before
+                self._app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
         except (OperationalError, RedisError):
-            # Nothing is lost: each worker looks once a second for what is to be done.
-            log.warning("could not send %s: the broker does not answer", task)
+            # Nothing is lost: each worker looks once a second for what is to be done. What is wrong
+            # with Redis is said once (trouble.py), not by each thread that meets it.
+            log.debug("could not send %s: the broker does not answer", task)
 
     def received(self, job: AttributeJob) -> None:
         """Show a job that waits for its delivery."""
         self._event(
-            "received", job.job_id, args=describe(job.email, len(job.attributes)), kwargs=""
+            "received", job.job_id, args=self._describe(job.email, len(job.attributes)), kwargs=""
         )
 
     def report(self, outcome: Outcome) -> None:
         """Show how a job stands. Nothing else may have been shown of it before."""
         shown: dict[str, Any] = {"retries": max(0, outcome.attempts - 1)}
         if outcome.email:
-            shown["args"] = describe(outcome.email, len(outcome.keys))
+            shown["args"] = self._describe(outcome.email, len(outcome.keys))
         if outcome.accepted_at and outcome.settled_at:
             shown["runtime"] = (outcome.settled_at - outcome.accepted_at).total_seconds()
         if outcome.successful:
@@ -66,6 +75,9 @@ class Notifier:
             again = outcome.next_attempt_at
             when = f" · again at {again:%Y-%m-%d %H:%M:%S} UTC" if again else ""
             self._event("retried", outcome.job_id, exception=outcome.summary() + when, **shown)
+
+    def _describe(self, email: str, attributes: int) -> str:
+        return describe(email, attributes, self._email_hash(email))
 
     def _event(self, kind: str, job_id: str, **shown: Any) -> None:
         """Flower shows a job as a task with its id."""

@@ -1,24 +1,35 @@
-"""Trouble with Redis, said in words and once, however many threads meet it."""
+"""Trouble with Redis, said in words and once, however many threads and processes meet it."""
 
 from __future__ import annotations
 
 import logging
+import mmap
+import struct
 import threading
+import time
+from zlib import crc32
 
 from ..config import Settings
 from ..config.redis_errors import describe_redis_error
 
 log = logging.getLogger(__name__)
 
+SAID_FOR_S = 60.0
+"""What a process of this worker said or met so lately, no other one says again."""
+
 
 class RedisTrouble:
-    """What is wrong with Redis now, as the parts of a worker process meet it."""
+    """What is wrong with Redis now, as the parts of a worker meet it.
+
+    Processes of the prefork pool, which are forked after it was made, share what was said.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._troubled: set[str] = set()
         self._said: set[str] = set()
+        self._shared = _Shared()
 
     @property
     def present(self) -> bool:
@@ -30,7 +41,7 @@ class RedisTrouble:
         text = describe_redis_error(self._settings, error)
         with self._lock:
             self._troubled.add(part)
-            new = text not in self._said
+            new = self._shared.is_new(text) and text not in self._said
             self._said.add(text)
         if new:
             log.error("%s", text)
@@ -45,5 +56,31 @@ class RedisTrouble:
             well = before and not self._troubled
             if well:
                 self._said.clear()
+                well = self._shared.clear()
         if well:
             log.warning("Redis at %s is well again; going on", self._settings.redis_address)
+
+
+class _Shared:
+    """When each text was said or met last, in memory that forked processes share.
+
+    A race of two processes costs a line that is said twice.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self._nothing = bytes(mmap.PAGESIZE)
+
+    def is_new(self, text: str) -> bool:
+        """Note that a text is met. Returns whether none of the processes met it lately."""
+        at = 8 * (crc32(text.encode()) % (mmap.PAGESIZE // 8))
+        [before_s] = struct.unpack_from("d", self._memory, at)
+        now_s = time.monotonic()
+        struct.pack_into("d", self._memory, at, now_s)
+        return not before_s or now_s > before_s + SAID_FOR_S
+
+    def clear(self) -> bool:
+        """Forget all. Returns whether there was anything: else another process has done so."""
+        found = self._memory[:] != self._nothing
+        self._memory[:] = self._nothing
+        return found

@@ -3,7 +3,8 @@
 -- arg: job, taken (its entry in `inbox:taken`), email, mailbox, lane, arrived and occurred (in microseconds;
 --   the latter if the job says when its values became true), worker_us (the worker's own clock),
 --   attributes: [{ key, type, payload, digest }], retention_s, keep_s, strict (a key must keep the type
---   that was first used for it), only_changed (skip what ChartMogul's answer showed the last time)
+--   that was first used for it), only_changed (skip what ChartMogul's answer showed the last time),
+--   traceparent (kept while the job is pending; '' for none)
 -- Answers as JSON { result, version, superseded: ids of the jobs that it settled, mistyped: which keys
 --   had another type before }. The result is 'staged'; 'superseded' (newer values stand there or were
 --   delivered); 'unchanged'; 'forgotten' (it says that it occurred before its email was forgotten, and is
@@ -146,7 +147,7 @@ end
 
 local fields = { email = arg.email, lane = arg.lane, keys = table.concat(keys, ','), warning = mistyped,
   occurred = string.format('%.0f', at), accepted = text(now.redis),
-  arrived = at ~= arg.arrived and text(arg.arrived) or '' }
+  arrived = at ~= arg.arrived and text(arg.arrived) or '', traceparent = arg.traceparent }
 if own == 0 then
   local result = unchanged == #keys and 'unchanged' or 'superseded'
   settle_job(arg.job, arg.mailbox, result, fields)

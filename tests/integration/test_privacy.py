@@ -16,6 +16,7 @@ from attribute_courier.config.celery import KEY_PREFIX
 from attribute_courier.jobs.emails import mailbox_id_of
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, LeashedProcess
+from attribute_courier.state.email_hash import EmailHash
 
 from ..conftest import Courier
 from ..waiting import wait_until
@@ -134,8 +135,11 @@ def test_no_outcome_shows_what_is_private(courier: Courier) -> None:
     assert any("task-retried" in decoded(text) for text in events)
     assert len(messages) > len(EXPECTED)
     assert "DEBUG" in log_text
-    assert "d***@corp.example" in log_text, "what may be seen"
     sent = "".join(map(decoded, commands))
+    hashed = EmailHash(lambda: courier.client).of(f"deli.vered{DOMAIN}")
+    assert f"email={hashed}" in log_text, "what may be seen"
+    assert "***@" not in log_text
+    assert f"d***@corp.example {hashed}" in sent.encode().decode("unicode_escape")
     for text in private:
         assert text.lower() not in sent.lower(), text
         assert text.lower() not in log_text.lower(), text

@@ -13,6 +13,7 @@ import redis
 
 from attribute_courier.config.secret import Secret
 from attribute_courier.jobs.attributes import Attribute
+from attribute_courier.jobs.emails import email_hash
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.jobs.job import AttributeJob, Lane
 from attribute_courier.jobs.outcome import Outcome
@@ -25,6 +26,7 @@ from attribute_courier.state.outcomes import Outcomes
 from attribute_courier.worker.acceptance import Acceptance
 from attribute_courier.worker.chartmogul import Answer, NoAnswer, NotSent
 from attribute_courier.worker.deliveries import Deliveries
+from attribute_courier.worker.request_trace import RequestTrace
 from attribute_courier.worker.settlement import Policy
 from attribute_courier.worker.stint import Stint
 
@@ -41,6 +43,11 @@ POLICY = Policy(
     timeout_s=2,
 )
 PONG = Answer(status=200, body=b'{"data": "pong!"}')
+
+
+def hashed(email: str) -> str:
+    """What stands for an email in the log of a desk."""
+    return email_hash(email, b"key of the log")
 
 
 class FakeNotifier:
@@ -178,6 +185,8 @@ class Desk:
             chartmogul=chartmogul,
             notifier=notifier,
             policy=POLICY,
+            email_hash=hashed,
+            trace=RequestTrace(ACCOUNT, "https://api.example/v1"),
             api_key=Secret(API_KEY),
             probe_delays_s=(60,),
         )

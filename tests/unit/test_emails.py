@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from attribute_courier.jobs.emails import (
     describe,
     email_fault,
+    email_hash,
     mailbox_id_of,
     normalized_email,
     redacted_email,
@@ -176,3 +180,19 @@ def test_what_is_for_an_email_is_described_in_a_line_without_it() -> None:
     assert describe("ada@example.com", 1) == "a***@example.com · 1 attribute"
     assert describe("ada@example.com", 2) == "a***@example.com · 2 attributes"
     assert describe("ada@example.com", 0) == "a***@example.com"
+    assert describe("ada@example.com", 2, "f00d") == "a***@example.com f00d · 2 attributes"
+
+
+class TestHash:
+    """What stands for an email in logs."""
+
+    def test_is_the_same_for_all_spellings(self) -> None:
+        assert re.fullmatch(r"[0-9a-f]{16}", email_hash("ada@example.com", b"key"))
+        assert email_hash(" Ada@Example.com ", b"key") == email_hash("ada@example.com", b"key")
+        assert email_hash("ada@example.com", b"key") != email_hash("bob@example.com", b"key")
+
+    def test_takes_the_key(self) -> None:
+        """A list of emails does not help: without the key, all of them are as likely."""
+        assert email_hash("ada@example.com", b"key") != email_hash("ada@example.com", b"kez")
+        plain = hashlib.sha256(b"ada@example.com").hexdigest()
+        assert email_hash("ada@example.com", b"key") not in plain

@@ -24,7 +24,7 @@ for arguments in json.loads(sys.argv[1]):
 print(json.dumps(found))
 """
 _COMMANDS = (
-    *("add", "demo", "flower", "import", "outcomes", "pause", "ping", "replay", "resume"),
+    *("add", "demo", "flower", "hash", "import", "outcomes", "pause", "ping", "replay", "resume"),
     *("sandbox", "status", "up", "worker"),
 )
 

@@ -85,6 +85,7 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_STRICT_TYPES", "true", "strict_types", True),
     ("COURIER_ALLOW_EVICTION", "true", "allow_eviction", True),
     ("COURIER_CONCURRENCY", "7", "concurrency", 7),
+    ("COURIER_LOG_FORMAT", "json", "log_format", "json"),
     ("COURIER_FLOWER_BASIC_AUTH", "ada:a:b", "flower_basic_auth", Secret("ada:a:b")),
     ("CHARTMOGUL_API_KEY", "key", "api_keys", {"default": Secret("key")}),
 ]  # fmt: skip

@@ -33,7 +33,9 @@ class Ticking:
         self.desk = Desk(client)
         self.client: Any = client
         notifier: Any = self.desk.notifier
-        self.worker = AccountWorker("default", load_settings(), client=client, notifier=notifier)
+        self.worker = AccountWorker(
+            "default", load_settings(), client=client, notifier=notifier, email_hash=str
+        )
         self.ticker = Ticker(client, {"default": self.worker}, me=ME)
 
     def tick(self) -> float:
