@@ -20,10 +20,14 @@ from ..config.connections import Client, connect_patiently
 from ..config.network import check_for_work
 from ..config.redis_errors import RedisError
 from ..jobs.errors import OtherLayout
+from ..state.hooks import Hooks
 from ..state.keys import Keys
 from ..state.layout import check_layout
+from ..state.outcomes import Outcomes
 from .account_worker import TICK_S, AccountWorker
+from .hooks import HookPolicy, HookRelay
 from .notifier import Notifier
+from .receivers import receiver_of
 from .ticker import Ticker
 from .trouble import RedisTrouble
 
@@ -104,7 +108,7 @@ class Ticking(bootsteps.StartStopStep):
     """Runs the ticker in a thread of its own, from the worker's start to its stop."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
-        """Nothing: Celery passes what a step may need."""
+        self._hooks: list[threading.Thread] = []
 
     def start(self, worker: Any) -> None:
         ticker = Ticker(_client(), {name: account_worker_of(name) for name in settings.accounts})
@@ -117,9 +121,44 @@ class Ticking(bootsteps.StartStopStep):
             raise SystemExit(f"Error: {error}") from None
         for run in (lambda: _tick(ticker), lambda: ticker.repair_until(stopping)):
             threading.Thread(target=run, name="ticker", daemon=True).start()
+        self._hooks = _start_hooks()
 
     def stop(self, worker: Any) -> None:
         stopping.set()
+        for thread in self._hooks:
+            thread.join(settings.hook_timeout_s + 2)
+
+
+def _start_hooks() -> list[threading.Thread]:
+    """One thread for each account that tells a hook what became of its jobs; none without one."""
+    receiver = receiver_of(settings)
+    if receiver is None:
+        return []
+    policy = HookPolicy(
+        statuses=settings.hook_statuses,
+        with_email=settings.hook_email,
+        retention_s=settings.hook_retention_s,
+        stop_within_s=settings.hook_timeout_s,
+    )
+    threads = []
+    for account in settings.accounts:
+        hooks = Hooks(_client(), Keys(account))
+        with suppress(RedisError):  # nothing is settled before Redis is well
+            hooks.begin()
+        relay = HookRelay(
+            account,
+            hooks=hooks,
+            outcomes=Outcomes(_client(), Keys(account)),
+            receiver=receiver,
+            policy=policy,
+            trouble=trouble,
+        )
+        name = f"hooks-{account}"
+        thread = threading.Thread(target=relay.run, args=(stopping,), name=name, daemon=True)
+        thread.start()
+        threads.append(thread)
+    log.info("what becomes of jobs is told to %s", receiver.name)
+    return threads
 
 
 def _tick(ticker: Ticker) -> None:
