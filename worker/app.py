@@ -6,9 +6,12 @@ Reads the settings when it is imported.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 from celery import bootsteps, signals
@@ -20,14 +23,12 @@ from ..config.connections import Client, connect_patiently
 from ..config.network import check_for_work
 from ..config.redis_errors import RedisError
 from ..jobs.errors import OtherLayout
-from ..state.hooks import Hooks
 from ..state.keys import Keys
 from ..state.layout import check_layout
-from ..state.outcomes import Outcomes
+from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
-from .hooks import HookPolicy, HookRelay
+from .hooks import start_relays
 from .notifier import Notifier
-from .receivers import receiver_of
 from .ticker import Ticker
 from .trouble import RedisTrouble
 
@@ -104,14 +105,28 @@ class Checks(bootsteps.Step):
         _notifier.hostname = worker.hostname
 
 
+def _description(worker: Any) -> Worker:
+    """This worker process, as it says that it is alive."""
+    return Worker(
+        id=secrets.token_hex(8),
+        name=worker.hostname,
+        version=version("attribute-courier"),
+        pool=getattr(worker.pool_cls, "__module__", "").rpartition(".")[2],
+        concurrency=worker.concurrency or 1,
+        started_at=datetime.now(UTC),
+    )
+
+
 class Ticking(bootsteps.StartStopStep):
     """Runs the ticker in a thread of its own, from the worker's start to its stop."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
-        self._hooks: list[threading.Thread] = []
+        self._ticker: Ticker | None = None
+        self._relays: list[threading.Thread] = []
 
     def start(self, worker: Any) -> None:
-        ticker = Ticker(_client(), {name: account_worker_of(name) for name in settings.accounts})
+        workers = {name: account_worker_of(name) for name in settings.accounts}
+        self._ticker = ticker = Ticker(_client(), workers, me=_description(worker))
         try:
             for account in settings.accounts:
                 know_layout(account)
@@ -121,44 +136,14 @@ class Ticking(bootsteps.StartStopStep):
             raise SystemExit(f"Error: {error}") from None
         for run in (lambda: _tick(ticker), lambda: ticker.repair_until(stopping)):
             threading.Thread(target=run, name="ticker", daemon=True).start()
-        self._hooks = _start_hooks()
+        self._relays = start_relays(settings, _client(), trouble, stopping)
 
     def stop(self, worker: Any) -> None:
         stopping.set()
-        for thread in self._hooks:
+        for thread in self._relays:
             thread.join(settings.hook_timeout_s + 2)
-
-
-def _start_hooks() -> list[threading.Thread]:
-    """One thread for each account that tells a hook what became of its jobs; none without one."""
-    receiver = receiver_of(settings)
-    if receiver is None:
-        return []
-    policy = HookPolicy(
-        statuses=settings.hook_statuses,
-        with_email=settings.hook_email,
-        retention_s=settings.hook_retention_s,
-        stop_within_s=settings.hook_timeout_s,
-    )
-    threads = []
-    for account in settings.accounts:
-        hooks = Hooks(_client(), Keys(account))
-        with suppress(RedisError):  # nothing is settled before Redis is well
-            hooks.begin()
-        relay = HookRelay(
-            account,
-            hooks=hooks,
-            outcomes=Outcomes(_client(), Keys(account)),
-            receiver=receiver,
-            policy=policy,
-            trouble=trouble,
-        )
-        name = f"hooks-{account}"
-        thread = threading.Thread(target=relay.run, args=(stopping,), name=name, daemon=True)
-        thread.start()
-        threads.append(thread)
-    log.info("what becomes of jobs is told to %s", receiver.name)
-    return threads
+        if self._ticker is not None:
+            self._ticker.leave()
 
 
 def _tick(ticker: Ticker) -> None:

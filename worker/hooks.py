@@ -25,17 +25,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
+from ..config.connections import Client
 from ..config.redis_errors import RedisError
+from ..config.settings import Settings
 from ..jobs.emails import mailbox_id_of
 from ..jobs.hooks import HookEvent, account_event, dropped, job_settled
 from ..jobs.outcome import Outcome, Status
 from ..state.hooks import Aside, Hooks, Progress, Record, Step
+from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from .hook_order import PARALLEL, Item, Order
-from .receivers import Receiver, Refused
+from .receivers import Receiver, Refused, receiver_of
 from .trouble import RedisTrouble
 
 log = logging.getLogger(__name__)
@@ -466,6 +470,44 @@ class HookRelay:
             self._drops,
         )
         self._refusals = self._drops = 0
+
+
+def start_relays(
+    settings: Settings, client: Client, trouble: RedisTrouble, stopping: threading.Event
+) -> list[threading.Thread]:
+    """A relay for each account, in a thread of its own; none where nobody is to be told.
+
+    What happens from now on is handed over.
+    """
+    receiver = receiver_of(settings)
+    if receiver is None:
+        return []
+    policy = HookPolicy(
+        statuses=settings.hook_statuses,
+        with_email=settings.hook_email,
+        retention_s=settings.hook_retention_s,
+        stop_within_s=settings.hook_timeout_s,
+    )
+    threads = []
+    for account in settings.accounts:
+        keys = Keys(account)
+        hooks = Hooks(client, keys)
+        with suppress(RedisError):  # nothing is settled before Redis is well
+            hooks.begin()
+        relay = HookRelay(
+            account,
+            hooks=hooks,
+            outcomes=Outcomes(client, keys),
+            receiver=receiver,
+            policy=policy,
+            trouble=trouble,
+        )
+        name = f"hooks-{account}"
+        thread = threading.Thread(target=relay.run, args=(stopping,), name=name, daemon=True)
+        thread.start()
+        threads.append(thread)
+    log.info("what becomes of jobs is told to %s", receiver.name)
+    return threads
 
 
 class _Lease:
