@@ -8,6 +8,7 @@ aside. Of jobs, nothing but the id and the status is kept for it.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,7 @@ from .scripts import Script
 
 BACKLOG_OLD_S = 300.0
 """An account whose oldest job or email waits for longer than this has a backlog that is too old."""
-LEASE_S = 6.0
+LEASE_S = 3.0
 """So long, in the account's time, a relay that says nothing keeps others from taking its place."""
 _SKIP_AT_ONCE = 1000
 
@@ -91,6 +92,8 @@ class Progress:
     """Names of entries that are no longer aside."""
     too_old: dict[str, Record] = field(default_factory=dict)
     """The same of those that are dropped."""
+    batch: str = field(default_factory=lambda: secrets.token_hex(4))
+    """By which it is known that they are counted already."""
     failing: dict[str, str] | None = None
     """`since`, `error`, `at`; empty: the receiver takes events. None: as before."""
     told: str | None = None
@@ -306,6 +309,7 @@ def _progress_args(progress: Progress) -> dict[str, object]:
     if progress.gone:
         arg["gone"] = progress.gone
     if progress.too_old:
+        arg["batch"] = progress.batch
         arg["too_old"] = {
             name: {"status": record.status, "ms": record.ms}
             for name, record in progress.too_old.items()

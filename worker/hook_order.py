@@ -60,6 +60,11 @@ class Order:
         """Whether the receiver takes nothing of anybody."""
         return len(self._refused_in_a_row) >= MANY
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is in hand."""
+        return bool(self._groups)
+
     def is_blocked(self, group: str) -> bool:
         """Whether an item of this group has to be set aside, behind one that was refused."""
         return group in self._blocked

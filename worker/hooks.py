@@ -54,7 +54,7 @@ NOTE_S = 0.05
 """How often it is noted what was handed over, at most."""
 IDLE_S = 0.5
 """How often a relay looks that has nothing to do."""
-OTHERS_S = 2.0
+OTHERS_S = 1.0
 """How often a relay looks whose account another one has."""
 WATCH_S = 5.0
 """How often it looks after the backlog, and how far it is behind."""
@@ -236,7 +236,8 @@ class HookRelay:
             progress=lease.noting(),
             after=lease.read_to,
             most=most,
-            tell=not lease.order.is_down and lease.notice_id is None,
+            # While the receiver is down it only loses by being told, unless it is told nothing else.
+            tell=lease.notice_id is None and not (lease.order.is_down and lease.order.is_busy),
             measure=measure,
             release=release,
         )

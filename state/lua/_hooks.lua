@@ -1,10 +1,14 @@
 -- How far an account's hooks have come. Only the relay that holds the lease moves on.
--- `hooks` is a hash: `owner` of the lease, `until` (account time); `outcomes` and `events`, the last
--- entries of these streams that are done; `events_n`, the `n` of the latter; `missed`,
--- that of the first event after the last gap; `handled`, how many jobs were
--- settled up to the former; `caught_up`, the account time at which nothing was left; `taken` and
--- `taken_at`, what the receiver took; `failing_since`, `error`, `error_at`, while it takes nothing;
--- `gone`, what was dropped and not told yet; `notice`, what it is told now; `dropped`, of all times.
+-- `hooks` is a hash:
+--   owner, until                   of the lease; the latter in account time
+--   outcomes, events               the last entries of these streams that are done
+--   handled                        how many jobs were settled up to the former
+--   events_n, missed               `n` of the last event that is done, and of the first one after a gap
+--   caught_up                      the account time at which nothing was left
+--   taken, taken_at                how many events the receiver took, and when the last one
+--   failing_since, error, error_at while it takes nothing
+--   gone, notice, dropped          what was dropped: not told yet, told now, how many in all
+--   batch                          the last ones that were counted as dropped
 -- `hooks:aside` is a hash of events that the receiver refused, and of those of the same email behind
 -- them: `o` or `e` and the entry's id → JSON { since (account time), failures, fields (of the entry) }.
 local hooks, aside = key('hooks'), key('hooks:aside')

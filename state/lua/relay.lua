@@ -5,7 +5,7 @@
 --   it has the lease), release (it gives it back),
 --   done: { outcomes, events, events_n, handled, taken, taken_at } (what is absent stays as it is),
 --   aside: entry's name → JSON, gone: names of entries that are no longer aside, too_old: the same of
---     those that are dropped, each with { status, ms },
+--     those that are dropped, each with { status, ms }, batch (a word that these alone have),
 --   failing: { since, error, at } or { } (the receiver takes events), told (id of a notice that was taken),
 --   missed: { count (of events that were capped), n, ms (of the first one after them) },
 --   tell (what was dropped is to be told now), measure (say how far behind it is),
@@ -64,10 +64,15 @@ end
 for _, name in ipairs(arg.gone or {}) do
   redis.call('HDEL', aside, name)
 end
+local counted = arg.batch and redis.call('HGET', hooks, 'batch') == arg.batch
 for name, what in pairs(arg.too_old or {}) do
-  if redis.call('HDEL', aside, name) == 1 then
+  redis.call('HDEL', aside, name)
+  if not counted then
     note_dropped({ [what.status] = 1 }, what.ms, what.ms)
   end
+end
+if arg.batch then
+  redis.call('HSET', hooks, 'batch', arg.batch)
 end
 if arg.missed and arg.missed.n > (tonumber(redis.call('HGET', hooks, 'missed')) or 0) then
   note_dropped({ event = arg.missed.count }, arg.missed.ms, arg.missed.ms)

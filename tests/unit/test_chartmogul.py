@@ -30,9 +30,9 @@ from attribute_courier.worker.chartmogul import (
     USER_AGENT,
     Answer,
     ChartMogul,
+    Line,
     NoAnswer,
     NotSent,
-    Line,
 )
 from attribute_courier.worker.verdicts import Kind, judge
 from attribute_courier.worker.way import Way
