@@ -235,6 +235,7 @@ class Hooks:
         after: str,
         *,
         statuses: Collection[str],
+        done: Collection[str] = (),
         most: int | None = None,
         before_ms: int | None = None,
     ) -> tuple[int, str]:
@@ -243,6 +244,7 @@ class Hooks:
         Args:
             after: where the relay stands in `outcomes`.
             statuses: of jobs that are told of: others are passed over and not counted.
+            done: ids of entries that were taken, dropped or set aside meanwhile.
             most: of them; some at once, in any case.
             before_ms: only those that were settled before this, by Redis's clock.
 
@@ -254,6 +256,7 @@ class Hooks:
             "from": after,
             "most": min(most or _SKIP_AT_ONCE, _SKIP_AT_ONCE),
             "statuses": sorted(statuses),
+            "done": list(done),
         }
         if before_ms is not None:
             arg["before_ms"] = before_ms

@@ -9,7 +9,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -46,7 +46,8 @@ class HookReceiver:
         self.asked: list[Told] = []
         """All requests."""
         self.bad_signatures = 0
-        self.delay_s = 0.0
+        self.under_way = 0
+        """Requests that were or are to be answered."""
         self._lock = threading.Lock()
         receiver = self
 
@@ -118,6 +119,8 @@ class HookReceiver:
             return 401
         document = json.loads(body)
         told = Told(headers["webhook-id"], document["type"], document["data"], headers, body)
+        with self._lock:
+            self.under_way += 1
         answer = self.answer(told)
         status = answer[0] if isinstance(answer, tuple) else answer or 0
         with self._lock:
@@ -130,22 +133,10 @@ class HookReceiver:
         """What was taken, each once, in the order in which it was taken first."""
         with self._lock:
             asked = [each for each in self.asked if 200 <= each.answered < 300]
-        return (
-            list({each.id: each for each in reversed(asked)}.values())[::-1]
-            if not type_
-            else [each for each in _first(asked) if each.type == type_]
-        )
-
-    def types(self) -> list[str]:
-        with self._lock:
-            return [each.type for each in _first(self.asked) if each.answered < 300]
-
-
-def _first(asked: Iterable[Told]) -> list[Told]:
-    found: dict[str, Told] = {}
-    for each in asked:
-        found.setdefault(each.id, each)
-    return list(found.values())
+        first: dict[str, Told] = {}
+        for each in asked:
+            first.setdefault(each.id, each)
+        return [each for each in first.values() if each.type == type_]
 
 
 def is_signed(headers: dict[str, str], body: bytes) -> bool:

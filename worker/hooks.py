@@ -236,7 +236,7 @@ class HookRelay:
             progress=lease.noting(),
             after=lease.read_to,
             most=most,
-            # While the receiver is down it only loses by being told, unless it is told nothing else.
+            # While the receiver is down this waits for all of it, unless nothing else is told.
             tell=lease.notice_id is None and not (lease.order.is_down and lease.order.is_busy),
             measure=measure,
             release=release,
@@ -437,6 +437,7 @@ class HookRelay:
         step = self._note(lease)
         if step is None:
             return
+        done = [item.record.id for item in window if item.done and item.record]
         for item in window:
             if not item.done:
                 lease.order.remove(item)
@@ -447,6 +448,7 @@ class HookRelay:
                 self._token,
                 cursor,
                 statuses=self._policy.statuses,
+                done=done,
                 before_ms=before_ms,
                 most=None if most is None else most - total,
             )

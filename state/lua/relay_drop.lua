@@ -1,7 +1,8 @@
 -- relay_drop: the relay passes over the oldest settled jobs that it has not handed over, and counts them.
 -- include: common hooks
 -- arg: token, from (where the relay stands in `outcomes`), most (how many to look at), before_ms (only
---   those older than this, by Redis's clock; absent for all), statuses (of jobs that hooks tell of)
+--   those older than this, by Redis's clock; absent for all), statuses (of jobs that hooks tell of),
+--   done: ids of entries that were taken, dropped or set aside though the relay has not passed them
 -- Answers { how many were passed, the entry up to which }; { 0, from } where the relay stands elsewhere.
 local found = redis.call('HMGET', hooks, 'owner', 'outcomes', 'handled')
 if found[1] ~= arg.token or found[2] ~= arg.from then
@@ -10,6 +11,10 @@ end
 local chosen = {}
 for _, status in ipairs(arg.statuses) do
   chosen[status] = true
+end
+local done = {}
+for _, id in ipairs(arg.done) do
+  done[id] = true
 end
 local counts, passed, last, from_ms, to_ms = {}, 0, arg.from, nil, nil
 for _, entry in ipairs(redis.call('XRANGE', key('outcomes'), '(' .. arg.from, '+', 'COUNT', arg.most)) do
@@ -20,7 +25,7 @@ for _, entry in ipairs(redis.call('XRANGE', key('outcomes'), '(' .. arg.from, '+
   for i = 1, #entry[2], 2 do
     status = entry[2][i] == 'status' and entry[2][i + 1] or status
   end
-  if chosen[status] and redis.call('HEXISTS', aside, 'o' .. entry[1]) == 0 then
+  if chosen[status] and not done[entry[1]] and redis.call('HEXISTS', aside, 'o' .. entry[1]) == 0 then
     counts[status] = (counts[status] or 0) + 1
     from_ms, to_ms = from_ms or ms, ms
   end
