@@ -228,7 +228,7 @@ class Task:
 
 
 def _connection_options(scheme: str, timeout_s: float) -> dict[str, Any]:
-    if scheme.startswith("redis"):
+    if scheme in ("redis", "rediss"):
         options: dict[str, Any] = {
             "transport_options": {
                 "socket_timeout": timeout_s,
@@ -236,9 +236,8 @@ def _connection_options(scheme: str, timeout_s: float) -> dict[str, Any]:
             }
         }
         # Kombu verifies no certificate unless told to.
-        return options | (
-            {"ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED}} if scheme[-1] == "s" else {}
-        )
+        verified = {"ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED}}
+        return options | (verified if scheme == "rediss" else {})
     options = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         # Without a confirmation, a message may be lost with nobody knowing.
@@ -248,8 +247,8 @@ def _connection_options(scheme: str, timeout_s: float) -> dict[str, Any]:
             "write_timeout": timeout_s,
         },
     }
-    verified = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
-    return options | ({"ssl": verified} if scheme == "amqps" else {})
+    tls = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
+    return options | ({"ssl": tls} if scheme == "amqps" else {})
 
 
 def _kind(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from attribute_courier.producers import Receipt
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault
-from attribute_courier.state.hooks import Hooks, HookStatus
+from attribute_courier.state.hooks import Hooks
 
 from ..conftest import Courier
 from ..hook_receiver import Answer, HookReceiver, Told
@@ -127,33 +127,6 @@ def test_redis_killed_and_restarted_meanwhile(courier: Courier, receiver: HookRe
     settled = {job for job, _ in stream(courier)}
     wait_until(lambda: told_ids(receiver) >= settled, timeout_s=60, what="all are told")
     assert "Traceback" not in courier.log()
-
-
-def test_after_the_retention_the_receiver_is_told_what_was_dropped(
-    courier: Courier, receiver: HookReceiver
-) -> None:
-    receiver.answer = lambda told: 503
-    worker = courier.start_worker(**receiver.environ, COURIER_HOOK_RETENTION="2s")
-    receipts = enqueue(courier, count())
-    courier.wait(*receipts)
-    hooks = Hooks(courier.client, courier.keys)
-
-    def status() -> HookStatus:
-        found = hooks.status()
-        assert found is not None
-        return found
-
-    wait_until(lambda: status().dropped == len(receipts), timeout_s=40)
-    assert (status().error, status().behind, status().aside) == ("HTTP 503", 0, 0)
-    receiver.answer = lambda told: 200
-
-    def dropped() -> int:
-        return sum(told.data["count"] for told in receiver.taken("hooks.dropped"))
-
-    wait_until(lambda: dropped() == len(receipts), timeout_s=40, what="it is told")
-    worker.stop(grace_s=20)
-    assert worker.popen.returncode == 0
-    assert courier.log().count("takes no events: HTTP 503") == 1
 
 
 VALUE = "Facebook-ads-7"
