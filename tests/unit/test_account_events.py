@@ -107,18 +107,18 @@ class TestTheCircuit:
 class TestTheBacklog:
     def watch(self, account: Account, *, looks: int = 3) -> None:
         for _ in range(looks):
-            Hooks(account.client, KEYS).watch(old_s=300)
+            Hooks(account.client, KEYS).watch(old_s=20)
             account.clock.time_passes(4)
 
     def test_too_old_and_over(self, account: Account) -> None:
         account.job(plan="pro")
-        account.clock.time_passes(290)
+        account.clock.time_passes(15)
         self.watch(account, looks=1)
         assert types(account) == []
         account.clock.time_passes(10)
         self.watch(account)
         assert types(account) == ["backlog_old"]
-        assert int(events(account)[0]["oldest_s"]) >= 300
+        assert int(events(account)[0]["oldest_s"]) >= 20
         account.take()
         self.watch(account)
         assert types(account) == ["backlog_old", "backlog_over"]
@@ -126,7 +126,7 @@ class TestTheBacklog:
     def test_of_an_email_that_is_due(self, account: Account) -> None:
         account.health.pause("moving house")
         account.staged(lane="bulk", plan="pro")
-        account.clock.time_passes(310)
+        account.clock.time_passes(30)
         self.watch(account)
         assert types(account) == ["paused", "backlog_old"]
 

@@ -496,8 +496,10 @@ class TestHooks:
 
     @pytest.mark.parametrize(
         "url",
-        ["app.example/hook", "ftp://a.example", "https://", "https://a.example/#x"]
-        + ["https://a.example:x/", "https://a.example/a b", "https://ä.example/"],
+        [
+            *("app.example/hook", "ftp://a.example", "https://", "https://a.example/#x"),
+            *("https://a.example:x/", "https://a.example/a b", "https://ä.example/"),
+        ],
     )
     def test_what_is_no_url(self, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         assert error(monkeypatch, COURIER_HOOK_URL=url).startswith("COURIER_HOOK_URL: ")
