@@ -32,6 +32,9 @@ class Item:
     record: Record | None = None
     notice: Dropped | None = None
     outcome: Outcome | None = None
+    """What is known of the job, as long as that is new."""
+    read_s: float = 0.0
+    """When that was read, by `time.monotonic()`."""
     aside: Aside | None = None
     sending: bool = False
     done: bool = False
@@ -109,8 +112,8 @@ class Order:
         first_s = 0.0 if self._ready else self._later[0][0]
         return max(first_s, self._quiet_until_s, self._asked_until_s)
 
-    def taken(self, item: Item) -> bool:
-        """The receiver took an item. Returns whether it had been down."""
+    def taken(self, item: Item) -> None:
+        """The receiver took an item."""
         was_down = self.is_down
         self._refused_in_a_row.clear()
         self._probes, self._quiet_until_s = 0, 0.0
@@ -119,7 +122,6 @@ class Order:
         self.remove(item)
         if was_down:  # what it refused then was no fault of the event
             self._later = [(0.0, group) for _, group in self._later]
-        return was_down
 
     def refused(self, item: Item, refused: Refused, now_s: float) -> list[Item]:
         """The receiver refused an item. Returns all of its group: they are to be set aside."""
@@ -137,6 +139,15 @@ class Order:
                 self._quiet_until_s = now_s + _pause_s(self._probes, LONGEST_PAUSE_S)
                 self._probes += 1
         return list(self._groups[item.group])
+
+    def give_back(self, item: Item) -> None:
+        """An item was not sent after all."""
+        self.under_way.discard(item)
+        item.sending = False
+        if item.group in self._blocked:
+            heapq.heappush(self._later, (0.0, item.group))
+        else:
+            self._ready.appendleft(item.group)
 
     def remove(self, item: Item) -> None:
         """Have an item in hand no longer; the next one of its group may be sent."""

@@ -50,6 +50,8 @@ MAX_BEHIND = 200_000
 """Settled jobs that wait at most: the stream keeps 250,000."""
 MAX_ASIDE = 10_000
 """Events that are set aside at most."""
+FRESH_S = 5.0
+"""What is known of a job is read again when it is older than this."""
 NOTE_S = 0.05
 """How often it is noted what was handed over, at most."""
 IDLE_S = 0.5
@@ -112,7 +114,9 @@ class HookRelay:
         self._token = secrets.token_hex(8)
         self._results: queue.SimpleQueue[tuple[Item, Refused | None]] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix=f"hook-{account}")
-        self._unforeseen_said = ""
+        self._unforeseen_said: dict[str, float] = {}
+        self._down_said = False
+        self._down_said_s = -SAY_S
         self._said_s = -SAY_S
         self._refusals = self._drops = 0
         self._error = ""
@@ -163,10 +167,10 @@ class HookRelay:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _unforeseen(self, error: Exception) -> None:
-        """Say it, once for each kind; with neither text nor traceback, which may hold an email."""
-        text = f"{type(error).__name__} in {_place(error)}"
-        if text != self._unforeseen_said:
-            self._unforeseen_said = text
+        """Say it, now and then; with neither text nor traceback, which may hold an email."""
+        text, now_s = f"{type(error).__name__} in {_place(error)}", time.monotonic()
+        if now_s > self._unforeseen_said.get(text, -SAY_S) + SAY_S:
+            self._unforeseen_said[text] = now_s
             log.error(
                 "account %s: hooks met an unexpected error (%s); they try again, and deliveries "
                 "go on",
@@ -215,13 +219,7 @@ class HookRelay:
         asides = self._hooks.asides()
         outcomes = self._outcomes_of([aside.record for aside in asides])
         for aside, outcome in zip(asides, outcomes, strict=True):
-            item = Item(
-                group=_group(outcome),
-                record=aside.record,
-                outcome=outcome,
-                aside=aside,
-                done=True,
-            )
+            item = Item(group=_group(outcome), record=aside.record, aside=aside, done=True)
             lease.asides[aside.record.name] = item
             lease.order.add(item, retry_at_s=0.0)  # whatever its pause was
         return lease
@@ -264,7 +262,7 @@ class HookRelay:
             item = Item(record=record, done=record.name not in known)
             lease.read(item)
             if not item.done:
-                item.outcome = known[record.name]
+                item.outcome, item.read_s = known[record.name], time.monotonic()
                 item.group = _group(item.outcome)
                 lease.order.add(item)
                 if lease.order.is_blocked(item.group):
@@ -304,17 +302,26 @@ class HookRelay:
     def _send(self, lease: _Lease) -> None:
         """Send what may be sent now."""
         while (item := lease.order.next(time.monotonic())) is not None:
-            self._pool.submit(self._hand_over, item, self._event(item))
+            try:
+                event = self._event(item)
+            except RedisError:
+                lease.order.give_back(item)
+                raise
+            self._pool.submit(self._hand_over, item, event)
 
     def _event(self, item: Item) -> HookEvent:
         record, notice, account = item.record, item.notice, self._account
         if notice is not None:
             return dropped(account, notice.id, notice.counts, notice.since, notice.until)
         assert record is not None  # noqa: S101  (it is one or the other)
-        if item.outcome is None:
+        outcome = item.outcome
+        # Whose email was forgotten meanwhile is not told of any more.
+        if time.monotonic() >= item.read_s + FRESH_S:
+            [outcome] = self._outcomes_of([record])
+        if outcome is None:
             return account_event(account, record.fields, entry_id=record.id, at=record.at)
         return job_settled(
-            item.outcome,
+            outcome,
             entry_id=record.id,
             at=record.at,
             with_email=self._policy.with_email,
@@ -356,8 +363,9 @@ class HookRelay:
             del lease.asides[item.aside.record.name]
             lease.progress.aside.pop(item.aside.record.name, None)
             lease.progress.gone.append(item.aside.record.name)
-        self._unforeseen_said = ""
-        if lease.order.taken(item):
+        lease.order.taken(item)
+        if self._down_said:
+            self._down_said = False
             log.warning(
                 "account %s: hooks: %s takes events again", self._account, self._receiver.name
             )
@@ -376,7 +384,8 @@ class HookRelay:
         lease.progress.failing = {"since": lease.failing_since, "error": refused.reason, "at": at}
         if not lease.order.is_down:
             self._refusals += 1
-        elif not was_down:
+        elif not was_down and time.monotonic() > self._down_said_s + SAY_S:
+            self._down_said, self._down_said_s = True, time.monotonic()
             self._refusals = 0
             log.warning(
                 "account %s: hooks: %s takes no events: %s; trying again, and deliveries go on",
@@ -387,6 +396,7 @@ class HookRelay:
 
     def _set_aside(self, lease: _Lease, item: Item, *, refused: bool = False) -> None:
         item.done = True
+        item.outcome, item.read_s = None, -FRESH_S
         record = item.record
         if record is None:  # a notice is kept as it is
             return
@@ -476,7 +486,12 @@ class HookRelay:
 
 
 def start_relays(
-    settings: Settings, client: Client, trouble: RedisTrouble, stopping: threading.Event
+    settings: Settings,
+    client: Client,
+    trouble: RedisTrouble,
+    stopping: threading.Event,
+    *,
+    email_hash: Callable[[str], str] = mailbox_id_of,
 ) -> list[threading.Thread]:
     """A relay for each account, in a thread of its own; none where nobody is to be told.
 
@@ -504,6 +519,7 @@ def start_relays(
             receiver=receiver,
             policy=policy,
             trouble=trouble,
+            email_hash=email_hash,
         )
         name = f"hooks-{account}"
         thread = threading.Thread(target=relay.run, args=(stopping,), name=name, daemon=True)

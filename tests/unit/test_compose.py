@@ -26,7 +26,7 @@ WORKER_GRACE_S = 40
 """How long a worker that is asked to stop may take to finish what it has in flight."""
 
 NOT_PASSED_ON = {"COURIER_ACCOUNTS", "COURIER_HOOK_SECRET_FILE"}
-"""Settings that take more than a line in .env: further accounts need a secret each, a file a mount."""
+"""Settings that take more than a line in .env: accounts need a secret each, a file a mount."""
 
 
 def seconds(duration: str) -> int:

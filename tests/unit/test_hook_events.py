@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from attribute_courier.jobs.hooks import HookEvent, job_settled
+from attribute_courier.jobs.hooks import (
+    ACCOUNT_EVENTS,
+    DROPPED,
+    JOB_SETTLED,
+    HookEvent,
+    job_settled,
+)
 from attribute_courier.jobs.job import time_of
 from attribute_courier.jobs.outcome import Customer, Outcome
 
@@ -91,3 +99,13 @@ def test_a_settling_has_one_id_and_another_one_another() -> None:
 
 def test_where_the_outcome_does_not_say_when_its_entry_does() -> None:
     assert told(Outcome(job_id="a-job", account="eu", status="failed")).at == time_of(9_000_000)
+
+
+def test_the_page_shows_what_is_told() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text("utf-8")
+    [example] = re.findall(r"^```json\n(.*?)^```$", page, re.M | re.S)
+    shown = json.loads(example)
+    assert shown.keys() == told().document().keys()
+    assert shown["data"].keys() == told().data.keys()
+    types = set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", page, re.M))
+    assert types == {JOB_SETTLED, DROPPED, *ACCOUNT_EVENTS}

@@ -239,6 +239,19 @@ class TestTelling:
             "status": "delivered",
         }
 
+    def test_a_forgotten_email_is_not_told_by_what_was_read_before(
+        self, relaying: Relaying, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [job] = relaying.settled(ADA)
+        relaying.receiver.refuses = only(job)
+        relaying.start(with_email=True)
+        wait_until(lambda: relaying.receiver.asked)
+        assert relaying.receiver.asked[0].data["email"] == ADA
+        relaying.client.delete(KEYS.of("outcome", job))
+        asked = len(relaying.receiver.asked)
+        wait_until(lambda: len(relaying.receiver.asked) > asked + 1)
+        assert "email" not in relaying.receiver.asked[-1].data
+
     def test_what_was_settled_before_hooks_began_is_not_told(self, relaying: Relaying) -> None:
         relaying.client.delete(KEYS.of("hooks"))
         relaying.settled(ADA)
