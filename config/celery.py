@@ -47,7 +47,7 @@ POOL_LIMIT = 10
 """Connections for sending messages, at most."""
 
 
-class _Loader(AppLoader):
+class PlainLoader(AppLoader):
     def read_configuration(self, env: str = "") -> dict[str, Any]:
         """Nothing: CELERY_CONFIG_MODULE is the application's."""
         return {}
@@ -81,7 +81,7 @@ class CourierCelery(Celery):
     def __init__(self, settings: Settings) -> None:
         super().__init__(
             "attribute-courier",
-            loader=_Loader,
+            loader=PlainLoader,
             amqp=_AMQP,
             set_as_current=False,
             fixups=[],  # Django's would set Django up for us

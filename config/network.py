@@ -82,9 +82,18 @@ def check_for_work(settings: Settings) -> None:
     """Whether the settings are enough for a worker.
 
     Raises:
-        SettingsError: an account has no API key, or a proxy or certificate cannot be used.
+        SettingsError: an account has no API key, a hook lacks what it needs, or a proxy or
+            certificate cannot be used.
     """
     for account in settings.accounts:
         settings.api_key(account)
+    if settings.hook_url and settings.hook_task:
+        raise SettingsError("COURIER_HOOK_URL, COURIER_HOOK_TASK: set one of them, not both")
+    if settings.hook_url and not settings.hook_secrets:
+        raise SettingsError("COURIER_HOOK_URL: needs COURIER_HOOK_SECRET, to sign what is sent")
+    if settings.hook_task and not settings.hook_broker_url:
+        raise SettingsError(
+            "COURIER_HOOK_TASK: needs COURIER_HOOK_BROKER_URL, the broker of its application"
+        )
     if faults := network_faults():
         raise SettingsError("; ".join(faults))

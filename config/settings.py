@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import logging
 import math
@@ -37,6 +38,15 @@ VARIABLES = (
     "COURIER_ENQUEUE_TIMEOUT",
     "COURIER_FLOWER_BASIC_AUTH",
     "COURIER_GIVE_UP_AFTER",
+    "COURIER_HOOK_BROKER_URL",
+    "COURIER_HOOK_EMAIL",
+    "COURIER_HOOK_QUEUE",
+    "COURIER_HOOK_RETENTION",
+    "COURIER_HOOK_SECRET",
+    "COURIER_HOOK_STATUSES",
+    "COURIER_HOOK_TASK",
+    "COURIER_HOOK_TIMEOUT",
+    "COURIER_HOOK_URL",
     "COURIER_KEEP_DELIVERED",
     "COURIER_LOG_FORMAT",
     "COURIER_MAX_ATTRIBUTES",
@@ -53,6 +63,20 @@ VARIABLES = (
     "COURIER_WITH_ASSOCIATED_EMAILS",
 )
 """All that is read, but the API keys of further accounts, and of files (`…_FILE`)."""
+
+SETTLED = (
+    "delivered",
+    "superseded",
+    "unchanged",
+    "unmatched",
+    "unconfirmed",
+    "invalid",
+    "refused",
+    "failed",
+)
+"""The statuses of settled jobs, as `jobs.outcome` has them; that room is not known here."""
+HOOK_BROKERS = ("redis", "rediss", "amqp", "amqps")
+"""Kinds of brokers to which a hook's tasks are sent."""
 
 _ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _API_KEY = re.compile(r"[!-9;-~]+")  # printable ASCII; HTTP Basic allows no colon in a user name
@@ -110,6 +134,24 @@ class Settings:
     """Whether a worker starts on a Redis that throws keys, and so jobs, away when it is full."""
     log_format: LogFormat = "plain"
     """How a worker writes its log."""
+    hook_url: Secret | None = None
+    """The webhook that is told of settled jobs. Secret: it may hold a password or a token."""
+    hook_secrets: tuple[Secret, ...] = ()
+    """Keys with which its messages are signed, as `whsec_<base64>`."""
+    hook_task: str = ""
+    """The Celery task of an application that is told of settled jobs."""
+    hook_broker_url: Secret | None = None
+    """The broker of that application."""
+    hook_queue: str = "celery"
+    """The queue of that task."""
+    hook_statuses: frozenset[str] = frozenset(SETTLED)
+    """Of jobs that hooks tell of."""
+    hook_email: bool = False
+    """Whether hooks tell the email."""
+    hook_retention_s: float = 259_200
+    """Seconds after which what a receiver did not take is dropped."""
+    hook_timeout_s: float = 10
+    """Seconds that a receiver may take for one event."""
     flower_basic_auth: Secret | None = None
     """`user:password` for Flower; it listens beyond loopback only with one."""
     api_keys: Mapping[str, Secret] = field(default_factory=dict)
@@ -126,6 +168,11 @@ class Settings:
         except KeyError:
             names = " or ".join(reversed(_key_variables(account, self.default_account)))
             raise SettingsError(f"no API key for the account {account!r}: set {names}") from None
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether anybody is told of settled jobs."""
+        return bool(self.hook_url or self.hook_task)
 
     @cached_property
     def redis(self) -> RedisAddress:
@@ -156,6 +203,12 @@ def load_settings(*, strict: bool = True) -> Settings:
     kept_s = int(_seconds("COURIER_KEEP_DELIVERED", retention_s, at_least=60))
     if kept_s > retention_s:
         raise SettingsError("COURIER_KEEP_DELIVERED: must not be longer than COURIER_RETENTION")
+    # So what is told of a job is there as long as it may be told.
+    hook_retention_s = _seconds("COURIER_HOOK_RETENTION", min(259_200, kept_s), at_least=1)
+    if hook_retention_s > kept_s:
+        raise SettingsError(
+            "COURIER_HOOK_RETENTION: must not be longer than COURIER_KEEP_DELIVERED"
+        )
     # Enough for all the requests that the accounts allow, for stints of delivery that wait for
     # their time, and for jobs that are being accepted.
     threads = min((max_parallel + 10) * len(accounts), 200)
@@ -183,6 +236,15 @@ def load_settings(*, strict: bool = True) -> Settings:
         concurrency=_whole("COURIER_CONCURRENCY", threads, 2, 1000),
         allow_eviction=_yes("COURIER_ALLOW_EVICTION"),
         log_format=_one_of("COURIER_LOG_FORMAT", LogFormat, "plain"),
+        hook_url=_hook_url(allow_http=_yes("COURIER_ALLOW_HTTP")),
+        hook_secrets=_hook_secrets(),
+        hook_task=_word("COURIER_HOOK_TASK", ""),
+        hook_broker_url=_hook_broker_url(),
+        hook_queue=_word("COURIER_HOOK_QUEUE", "celery"),
+        hook_statuses=_hook_statuses(),
+        hook_email=_yes("COURIER_HOOK_EMAIL"),
+        hook_retention_s=hook_retention_s,
+        hook_timeout_s=_seconds("COURIER_HOOK_TIMEOUT", 10, at_least=0.1),
         flower_basic_auth=_flower_basic_auth(),
         api_keys=_api_keys(accounts, default_account),
     )
@@ -190,7 +252,8 @@ def load_settings(*, strict: bool = True) -> Settings:
 
 def _look_for_slips(accounts: tuple[str, ...], default_account: str, *, strict: bool) -> None:
     keys = [name for account in accounts for name in _key_variables(account, default_account)]
-    known = [*VARIABLES, *keys, *(f"{name}_FILE" for name in [*keys, "CHARTMOGUL_API_KEY"])]
+    in_files = [*keys, "CHARTMOGUL_API_KEY", "COURIER_HOOK_SECRET"]
+    known = [*VARIABLES, *keys, *(f"{name}_FILE" for name in in_files)]
     slips = near_misses(os.environ, known)
     if not slips:
         return
@@ -301,6 +364,16 @@ def _api_keys(accounts: tuple[str, ...], default_account: str) -> dict[str, Secr
 
 
 def _api_key(variable: str) -> Secret | None:
+    variable, text = _or_from_file(variable)
+    if not text:
+        return None
+    if not _API_KEY.fullmatch(text):
+        raise SettingsError(f"{variable}: an API key is printable ASCII without spaces or ':'")
+    return Secret(text)
+
+
+def _or_from_file(variable: str) -> tuple[str, str]:
+    """A secret that a variable holds, or the file that another one names; and which of them."""
     text = os.environ.get(variable, "")
     if not text and (path := os.environ.get(f"{variable}_FILE")):
         variable = f"{variable}_FILE"
@@ -311,11 +384,78 @@ def _api_key(variable: str) -> Secret | None:
             raise SettingsError(f"{variable}: cannot read {path}: {reason}") from None
         if not text:
             raise SettingsError(f"{variable}: {path} is empty")
-    if not text:
+    return variable, text
+
+
+def _hook_url(*, allow_http: bool) -> Secret | None:
+    url = os.environ.get("COURIER_HOOK_URL", "").strip()
+    if not url:
         return None
-    if not _API_KEY.fullmatch(text):
-        raise SettingsError(f"{variable}: an API key is printable ASCII without spaces or ':'")
-    return Secret(text)
+    name = "COURIER_HOOK_URL"
+    parts = _split(url, name)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+        raise SettingsError(f"{name}: must look like https://app.example.com/courier-hook")
+    if not url.isascii():
+        raise SettingsError(
+            f"{name}: must be ASCII; percent-encode what is not, and write the host in Punycode"
+        )
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
+        raise SettingsError(
+            f"{name}: plain http would show what became of jobs to the network; use https, or "
+            "set COURIER_ALLOW_HTTP=true if the network is yours"
+        )
+    return Secret(url)
+
+
+def _hook_secrets() -> tuple[Secret, ...]:
+    variable, text = _or_from_file("COURIER_HOOK_SECRET")
+    secrets = tuple(Secret(each) for each in re.split(r"[\s,]+", text) if each)
+    for secret in secrets:
+        try:
+            key = base64.b64decode(secret.reveal().removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if not secret.reveal().startswith("whsec_") or not 24 <= len(key) <= 64:
+            raise SettingsError(
+                f"{variable}: must be whsec_ and 24 to 64 bytes in base64 (docs/hooks.md says how "
+                "to make one); several, for a change of keys, have commas between them"
+            )
+    return secrets
+
+
+def _hook_broker_url() -> Secret | None:
+    url = os.environ.get("COURIER_HOOK_BROKER_URL", "").strip()
+    if not url:
+        return None
+    parts = _split(url, "COURIER_HOOK_BROKER_URL")
+    if parts.scheme not in HOOK_BROKERS or not parts.hostname:
+        raise SettingsError(
+            f"COURIER_HOOK_BROKER_URL: must begin with {', '.join(f'{s}://' for s in HOOK_BROKERS)}"
+            " and name a host"
+        )
+    return Secret(url)
+
+
+def _hook_statuses() -> frozenset[str]:
+    text = os.environ.get("COURIER_HOOK_STATUSES", "").strip()
+    if not text or text == "all":
+        return frozenset(SETTLED)
+    found = {each.strip() for each in text.split(",")} - {""}
+    if found == {"none"}:
+        return frozenset()
+    if not found or not found <= set(SETTLED):
+        raise SettingsError(
+            f"COURIER_HOOK_STATUSES: must be all, none, or some of {', '.join(SETTLED)}, "
+            "with commas between"
+        )
+    return frozenset(found)
+
+
+def _word(name: str, default: str) -> str:
+    text = os.environ.get(name, "").strip() or default
+    if text and not re.fullmatch(r"[!-~]{1,255}", text):
+        raise SettingsError(f"{name}: must be a name in printable ASCII, without blanks")
+    return text
 
 
 def _flower_basic_auth() -> Secret | None:

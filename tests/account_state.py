@@ -58,7 +58,18 @@ EMPTIES_ITSELF = {
     "waiting",
 }
 """Kept without end, and gone when no job waits."""
-CAPPED = {"outcomes", "types", "ledger", "pace", "clock", "arrivals", "repairs", "counts"}
+CAPPED = {
+    "outcomes",
+    "events",
+    "watched",
+    "types",
+    "ledger",
+    "pace",
+    "clock",
+    "arrivals",
+    "repairs",
+    "counts",
+}
 """Kept without end, and small."""
 
 

@@ -31,6 +31,7 @@ from ..state.keys import Keys
 from ..state.layout import check_layout
 from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
+from .hooks import start_relays
 from .liveness import STAMP_S, Liveness
 from .notifier import Notifier
 from .ticker import Ticker
@@ -183,6 +184,7 @@ class Ticking(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **options: Any) -> None:
         self._ticker: Ticker | None = None
+        self._relays: list[threading.Thread] = []
 
     def start(self, worker: Any) -> None:
         workers = {name: account_worker_of(name) for name in settings.accounts}
@@ -197,9 +199,12 @@ class Ticking(bootsteps.StartStopStep):
             raise SystemExit(f"Error: {error}") from None
         for run in (lambda: _tick(ticker), lambda: ticker.repair_until(stopping)):
             threading.Thread(target=run, name="ticker", daemon=True).start()
+        self._relays = start_relays(settings, _client(), trouble, stopping)
 
     def stop(self, worker: Any) -> None:
         stopping.set()
+        for thread in self._relays:
+            thread.join(settings.hook_timeout_s + 2)
         if self._ticker is not None:
             self._ticker.leave()
 

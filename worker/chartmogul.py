@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -155,10 +156,18 @@ class ChartMogul:
         assert not isinstance(found, NotSent)  # noqa: S101  (it may leave at any time)
         return found
 
-    def _line(self) -> _Line:
-        line: _Line | None = getattr(self._threads, "line", None)
+    def _line(self) -> Line:
+        line: Line | None = getattr(self._threads, "line", None)
         if line is None or line.pid != os.getpid():  # a connection is not shared after a fork
-            self._threads.line = line = _Line(self._api_url, self._api_key, self._timeout_s)
+            credentials = base64.b64encode(f"{self._api_key.reveal()}:".encode()).decode()
+            headers = {
+                "User-Agent": USER_AGENT,
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "Content-Type": "application/json",
+                "Authorization": f"Basic {credentials}",
+            }
+            self._threads.line = line = Line(self._api_url, headers, self._timeout_s)
         return line
 
 
@@ -166,21 +175,20 @@ class _TooLate(Exception):  # noqa: N818  (not an error)
     """The time to leave has passed."""
 
 
-class _Line:
-    """A thread's connection to ChartMogul, with the times of the request that is on it."""
+class Line:
+    """A thread's connection to a server, with the times of the request that is on it.
 
-    def __init__(self, api_url: str, api_key: Secret, timeout_s: float) -> None:
+    Args:
+        url: what stands before each request's path.
+        headers: of every request.
+        timeout_s: what a request that took too long is said to have had.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str], timeout_s: float) -> None:
         self.pid = os.getpid()
-        self._api_url = api_url
+        self._url = url
+        self._headers = headers
         self._timeout_s = timeout_s
-        credentials = base64.b64encode(f"{api_key.reveal()}:".encode()).decode()
-        self._headers = {
-            "User-Agent": USER_AGENT,
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "Content-Type": "application/json",
-            "Authorization": f"Basic {credentials}",
-        }
         self._way: Way | None = None
         self._connection: Connection | None = None
         self._sock: socket.socket | SSLTransport | None = None
@@ -201,16 +209,28 @@ class _Line:
         return None
 
     def exchange(
-        self, method: str, path: str, body: bytes | None, *, leave_by_s: float, ends_by_s: float
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        *,
+        leave_by_s: float = math.inf,
+        ends_by_s: float,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer | NoAnswer | NotSent:
-        """One request and its answer."""
+        """One request and its answer. `headers`: beside those of every request of the line."""
         self._leave_by_s, self._ends_by_s, self._sent_s = leave_by_s, ends_by_s, None
         try:
             with _watch.watching(self):
                 connection, way = self._open()
                 connection.timeout = self._left_s()
-                headers = {**self._headers, **way.headers}
-                connection.request(method, way.target + path, body, headers, preload_content=False)
+                connection.request(
+                    method,
+                    way.target + path,
+                    body,
+                    {**self._headers, **(headers or {}), **way.headers},
+                    preload_content=False,
+                )
                 response = connection.getresponse()
                 content = self._read(response)
             return Answer(
@@ -263,7 +283,7 @@ class _Line:
         if self._way and self._connection and self._sock and _is_alive(self._sock):
             return self._connection, self._way
         self._close()
-        self._way = way = self._way or Way(self._api_url)
+        self._way = way = self._way or Way(self._url)
         self._connection = connection = way.connection(self)
         connection.timeout = min(CONNECT_WITHIN_S, self._left_s())
         try:
@@ -356,12 +376,12 @@ class _Watch:
     def begin(self) -> None:
         """Watch nothing yet."""
         self._lock = threading.Lock()
-        self._lines: set[_Line] = set()
+        self._lines: set[Line] = set()
         self._any = threading.Event()
         self._thread = threading.Thread()
 
     @contextlib.contextmanager
-    def watching(self, line: _Line) -> Any:
+    def watching(self, line: Line) -> Any:
         """Cut this line off when its time is over."""
         with self._lock:
             self._lines.add(line)

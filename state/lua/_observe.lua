@@ -1,4 +1,4 @@
--- What an answer says of the account as a whole: its pace, its server, its key.
+-- What an answer says of the account as a whole: its pace, its server, its key. Needs `events`.
 local EMAILS = 10 -- different emails that open the circuit
 local KEPT_S = 2 * 60 * 60
 
@@ -32,6 +32,7 @@ local function server_failed(answer)
   local emails = answer.fresh and redis.call('HINCRBY', circuit, 'emails', 1) or 0
   redis.call('HSET', circuit, 'reason', answer.reason)
   if emails >= EMAILS and redis.call('HSETNX', circuit, 'opened', text(now.redis)) == 1 then
+    circuit_opened(answer.reason, emails)
     redis.call('HSET', circuit, 'next', text(now.account + 250000), 'slow', text(now.account + 1000000))
   end
   redis.call('EXPIRE', circuit, KEPT_S)
@@ -61,15 +62,17 @@ local function observe(answer)
   if kind == 'server' then
     server_failed(answer)
   elseif kind == 'account' then
-    redis.call('DEL', key('circuit'))
+    end_circuit('the account is at fault, not the server')
     if redis.call('EXISTS', key('pause')) == 0 then
       redis.call('HSET', key('pause'), 'by', 'account', 'reason', answer.reason, 'code', answer.code,
         'since', text(now.redis), 'probe', text(now.later + probe_delay_us(answer.probe_delays_us)))
+      note_event('account.paused', { by = 'account', reason = answer.reason })
       anything_held = true
       return true
     end
   elseif kind ~= 'pace' and anything_held then
-    redis.call('DEL', key('circuit'), key('probes'))
+    end_circuit('a delivery was answered')
+    redis.call('DEL', key('probes'))
   end
   return false
 end

@@ -1,5 +1,5 @@
 -- probe: whether it is time to ask if a paused account works again, and whose turn it is.
--- include: common clock pace held observe
+-- include: common clock pace held events observe
 -- arg: probe_delays_us (before each probe in turn; the last one repeats)
 -- Answers 1 for one caller when a probe is due, else 0.
 read_clock()

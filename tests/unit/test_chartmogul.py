@@ -30,9 +30,9 @@ from attribute_courier.worker.chartmogul import (
     USER_AGENT,
     Answer,
     ChartMogul,
+    Line,
     NoAnswer,
     NotSent,
-    _Line,
 )
 from attribute_courier.worker.verdicts import Kind, judge
 from attribute_courier.worker.way import Way
@@ -484,7 +484,7 @@ class TestNoAnswer:
         here, there = socket.socketpair()
         tunnel = SSLTransport.__new__(SSLTransport)
         tunnel.socket = here
-        line = _Line("http://127.0.0.1/v1", Secret("key"), 1)
+        line = Line("http://127.0.0.1/v1", {}, 1)
         line._sock = tunnel
         with here, there:
             line.cut()
@@ -527,7 +527,7 @@ class TestTheTimeToLeave:
 
         gate = threading.Event()
         with serving(slow_to_open) as server:
-            line = _Line(server.url, Secret("key"), 5)
+            line = Line(server.url, {}, 5)
             line._way = way = Way(server.url)
             connection = way.connection(line)
             connection.set_tunnel("127.0.0.1", server.port)

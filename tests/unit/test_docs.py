@@ -131,6 +131,15 @@ SAMPLES = {
     "COURIER_ENQUEUE_TIMEOUT": "1s",
     "COURIER_FLOWER_BASIC_AUTH": "ada:secret",
     "COURIER_GIVE_UP_AFTER": "1h",
+    "COURIER_HOOK_BROKER_URL": "redis://app",
+    "COURIER_HOOK_EMAIL": "true",
+    "COURIER_HOOK_QUEUE": "outcomes",
+    "COURIER_HOOK_RETENTION": "1d",
+    "COURIER_HOOK_SECRET": "whsec_" + "QUFB" * 8,
+    "COURIER_HOOK_STATUSES": "failed,refused",
+    "COURIER_HOOK_TASK": "shop.on_outcome",
+    "COURIER_HOOK_TIMEOUT": "5s",
+    "COURIER_HOOK_URL": "https://app.example/hook",
     "COURIER_KEEP_DELIVERED": "1d",
     "COURIER_LOG_FORMAT": "json",
     "COURIER_MAX_ATTRIBUTES": "10",
@@ -198,7 +207,7 @@ def test_a_variable_set_to_its_documented_default_changes_nothing(
     name: str, default: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not default:
-        assert re.search(r"KEY|AUTH|ACCOUNTS", name), f"{name} has a default: write it down"
+        assert re.search(r"KEY|AUTH|ACCOUNTS|HOOK", name), f"{name} has a default: write it down"
         return
     without = load_settings()
     monkeypatch.setenv(name, default)

@@ -13,11 +13,14 @@ from celery.worker import control
 
 from attribute_courier.config import Secret, Settings, SettingsError, load_settings
 from attribute_courier.config.celery import make_celery
+from attribute_courier.config.network import check_for_work
 from attribute_courier.config.settings import VARIABLES as VARIABLES_READ
 from attribute_courier.config.settings import is_loopback
+from attribute_courier.jobs.outcome import STATUSES
 
 KEY = "sk-never-shown"
 PASSWORD = "hush-never-shown"
+HOOK_SECRET = "whsec_" + "QUFB" * 8
 
 
 def loaded(monkeypatch: pytest.MonkeyPatch, **environ: str) -> Settings:
@@ -57,6 +60,15 @@ def test_without_any_variable_there_are_defaults() -> None:
         bulk_share=0.1,
         strict_types=False,
         concurrency=30,
+        hook_url=None,
+        hook_secrets=(),
+        hook_task="",
+        hook_broker_url=None,
+        hook_queue="celery",
+        hook_statuses=frozenset(STATUSES) - {"pending"},
+        hook_email=False,
+        hook_retention_s=3 * 86_400,
+        hook_timeout_s=10,
         flower_basic_auth=None,
         api_keys={},
     )
@@ -86,6 +98,15 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_ALLOW_EVICTION", "true", "allow_eviction", True),
     ("COURIER_CONCURRENCY", "7", "concurrency", 7),
     ("COURIER_LOG_FORMAT", "json", "log_format", "json"),
+    ("COURIER_HOOK_URL", "https://a.example/h", "hook_url", Secret("https://a.example/h")),
+    ("COURIER_HOOK_SECRET", HOOK_SECRET, "hook_secrets", (Secret(HOOK_SECRET),)),
+    ("COURIER_HOOK_TASK", "shop.on_outcome", "hook_task", "shop.on_outcome"),
+    ("COURIER_HOOK_BROKER_URL", "amqp://mq", "hook_broker_url", Secret("amqp://mq")),
+    ("COURIER_HOOK_QUEUE", "outcomes", "hook_queue", "outcomes"),
+    ("COURIER_HOOK_STATUSES", "failed, refused", "hook_statuses", frozenset({"failed", "refused"})),
+    ("COURIER_HOOK_EMAIL", "true", "hook_email", True),
+    ("COURIER_HOOK_RETENTION", "1d", "hook_retention_s", 86_400),
+    ("COURIER_HOOK_TIMEOUT", "3s", "hook_timeout_s", 3),
     ("COURIER_FLOWER_BASIC_AUTH", "ada:a:b", "flower_basic_auth", Secret("ada:a:b")),
     ("CHARTMOGUL_API_KEY", "key", "api_keys", {"default": Secret("key")}),
 ]  # fmt: skip
@@ -104,7 +125,13 @@ def test_each_field_has_a_variable() -> None:
 
 
 @pytest.mark.parametrize(
-    "variable", [*(each[0] for each in VARIABLES), "COURIER_ALLOW_HTTP", "CHARTMOGUL_API_KEY_FILE"]
+    "variable",
+    [
+        *(each[0] for each in VARIABLES),
+        "COURIER_ALLOW_HTTP",
+        "CHARTMOGUL_API_KEY_FILE",
+        "COURIER_HOOK_SECRET_FILE",
+    ],
 )
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     assert loaded(monkeypatch, **{variable: ""}) == load_settings()
@@ -118,7 +145,7 @@ def test_outcomes_that_ended_well_are_kept_as_long_as_the_others_unless_told(
 
 def test_every_variable_that_is_read_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not listed would be refused, or its slips would not be noticed."""
-    listed = {*VARIABLES_READ, "CHARTMOGUL_API_KEY_FILE"}
+    listed = {*VARIABLES_READ, "CHARTMOGUL_API_KEY_FILE", "COURIER_HOOK_SECRET_FILE"}
     assert {each[0] for each in VARIABLES} | {"COURIER_ALLOW_HTTP"} == set(VARIABLES_READ)
     for name in listed:
         monkeypatch.setenv(name, "")
@@ -445,3 +472,93 @@ class TestSecrets:
         assert hash(Secret("a")) == hash(Secret("a"))
         with pytest.raises(TypeError, match="not pickled"):
             dataclasses.replace(settings).api_key("default").__reduce__()
+
+
+class TestHooks:
+    def test_the_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        url = "https://ada:" + PASSWORD + "@a.example:8443/hook?token=1"
+        settings = loaded(monkeypatch, COURIER_HOOK_URL=url)
+        assert settings.hook_url == Secret(url)
+        assert PASSWORD not in repr(settings)
+
+    @pytest.mark.parametrize("url", ["http://localhost:1/h", "http://127.0.0.1/", "http://[::1]/"])
+    def test_plain_http_within_this_machine(
+        self, monkeypatch: pytest.MonkeyPatch, url: str
+    ) -> None:
+        assert loaded(monkeypatch, COURIER_HOOK_URL=url).hook_url == Secret(url)
+
+    def test_plain_http_to_another_one_only_if_allowed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = "http://" + PASSWORD + "@app.example/"
+        message = error(monkeypatch, COURIER_HOOK_URL=url)
+        assert message.startswith("COURIER_HOOK_URL: plain http")
+        assert PASSWORD not in message
+        assert loaded(monkeypatch, COURIER_HOOK_URL=url, COURIER_ALLOW_HTTP="1").hook_url
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("app.example/hook", "ftp://a.example", "https://", "https://a.example/#x"),
+            *("https://a.example:x/", "https://a.example/a b", "https://ä.example/"),
+        ],
+    )
+    def test_what_is_no_url(self, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+        assert error(monkeypatch, COURIER_HOOK_URL=url).startswith("COURIER_HOOK_URL: ")
+
+    def test_several_secrets_and_a_file(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        other = "whsec_" + "QkJC" * 8
+        path = tmp_path / "secret"
+        path.write_text(f"{HOOK_SECRET}\n{other}\n")
+        expected = (Secret(HOOK_SECRET), Secret(other))
+        found = loaded(monkeypatch, COURIER_HOOK_SECRET_FILE=str(path)).hook_secrets
+        assert found == expected
+        path.write_text("")
+        assert "is empty" in error(monkeypatch, COURIER_HOOK_SECRET_FILE=str(path))
+        both = f"{HOOK_SECRET}, {other}"
+        assert loaded(monkeypatch, COURIER_HOOK_SECRET=both).hook_secrets == expected
+
+    @pytest.mark.parametrize("secret", [PASSWORD, "whsec_" + PASSWORD, "whsec_QUFB", "QUFB" * 8])
+    def test_what_is_no_secret(self, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+        message = error(monkeypatch, COURIER_HOOK_SECRET=secret)
+        assert message.startswith("COURIER_HOOK_SECRET: must be whsec_")
+        assert secret not in message
+
+    def test_statuses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert loaded(monkeypatch, COURIER_HOOK_STATUSES="none").hook_statuses == frozenset()
+        for text in ("pending", "delivred", ",", "none,failed"):
+            message = error(monkeypatch, COURIER_HOOK_STATUSES=text)
+            assert message.startswith("COURIER_HOOK_STATUSES: must be all, none, or some of deliv")
+
+    def test_a_broker(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        url = "sqs://" + PASSWORD + "@"
+        message = error(monkeypatch, COURIER_HOOK_BROKER_URL=url)
+        assert message.startswith("COURIER_HOOK_BROKER_URL: must begin with redis://")
+        assert PASSWORD not in message
+
+    def test_they_are_not_longer_kept_than_what_they_tell_of(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert loaded(monkeypatch, COURIER_KEEP_DELIVERED="1d").hook_retention_s == 86_400
+        message = error(monkeypatch, COURIER_HOOK_RETENTION="2d")
+        assert message.startswith("COURIER_HOOK_RETENTION: must not be longer than")
+
+    @pytest.mark.parametrize(
+        ("environ", "words"),
+        [
+            ({"COURIER_HOOK_URL": "https://a.example"}, "needs COURIER_HOOK_SECRET"),
+            ({"COURIER_HOOK_TASK": "shop.f"}, "needs COURIER_HOOK_BROKER_URL"),
+            (
+                {"COURIER_HOOK_TASK": "shop.f", "COURIER_HOOK_URL": "https://a.example"},
+                "set one of them, not both",
+            ),
+        ],
+    )
+    def test_a_worker_does_not_start_with_half_of_a_hook(
+        self, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], words: str
+    ) -> None:
+        settings = loaded(monkeypatch, CHARTMOGUL_API_KEY=KEY, **environ)
+        with pytest.raises(SettingsError, match=words):
+            check_for_work(settings)
