@@ -6,7 +6,6 @@ from collections.abc import Callable
 from threading import Event
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
 from celery.exceptions import Retry
 from celery.worker.request import Request
 
@@ -22,7 +21,7 @@ class Shown(Request):
     def on_retry(self, exc_info: Any) -> None:
         self.acknowledge()
         error = exc_info.exception  # in threads with its traceback around it
-        text = str(error.exc if isinstance(error, ExceptionWithTraceback) else error)
+        text = str(error.exc or error)
         self.send_event("task-retried", exception=text, traceback=None)
 
 

@@ -186,7 +186,9 @@ def test_a_job_of_a_newer_wire_format_is_left_and_told_of(
     assert desk.inbox.waiting() == 1
 
 
-def test_of_bulk_jobs_that_wait_flower_sees_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_bulk_jobs_that_wait_flower_sees_nothing(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     job = desk.accepted(ADA, lane="bulk", plan="pro")
     assert desk.outcome(job).lane == "bulk"
