@@ -81,9 +81,7 @@ def svg_of(minutes: Sequence[Minute], limit: float, *, title: str) -> str:
     return "\n".join(_parts(minutes, limit, top, title))
 
 
-def _parts(
-    minutes: Sequence[Minute], limit: float, top: float, title: str
-) -> Iterator[str]:
+def _parts(minutes: Sequence[Minute], limit: float, top: float, title: str) -> Iterator[str]:
     def y(per_s: float) -> float:
         return round(HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * per_s / top, 1)
 

@@ -50,8 +50,7 @@ def stand_document(stand: Stand) -> dict[str, Any]:
             "problems": [asdict(problem) for problem in stand.picture.problems],
             "redis": asdict(redis) | {"evicts": redis.evicts, "head_room": redis.head_room},
             "accounts": [
-                _account(status, stand.minutes[status.account])
-                for status in stand.picture.accounts
+                _account(status, stand.minutes[status.account]) for status in stand.picture.accounts
             ],
         }
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 from urllib.parse import urlencode
 
 from flower.api import BaseApiHandler
 from flower.views import BaseHandler
 from flower.views.monitor import Metrics
+from tornado.escape import xhtml_escape
 from tornado.ioloop import IOLoop
 from tornado.web import HTTPError, authenticated
 
@@ -31,8 +35,11 @@ T = TypeVar("T")
 
 AGES = {"15m": "15 minutes", "1h": "hour", "24h": "24 hours", "7d": "7 days"}
 """Choices of how far back to look."""
+MAX_AGE_S = 3_650 * 86_400
 PER_PAGE = 50
 REFRESH_S = 3
+_PLACE = re.compile(r"(?:[0-9]{1,18}(?:-[0-9]{1,18})?)?|-")
+_HERE = Path(__file__).parent
 _POLICY = "default-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'"
 
 
@@ -49,8 +56,12 @@ class _Ours:
     def initialize(self, reader: Reader, searches: Searches) -> None:
         self.reader = reader
         self.searches = searches
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()  # type: ignore[misc]  # the handler beside it
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "same-origin")
+        self.set_header("Content-Security-Policy", _POLICY)
 
     async def read(self, ask: Callable[..., T], *args: object) -> T:
         """Ask Redis, while Flower goes on."""
@@ -68,12 +79,13 @@ class _Ours:
 
     def wanted(self) -> Wanted:
         """Which outcomes the address asks for. What it names that is not known counts as unsaid."""
+        accounts = tuple(accounts_of(self.reader.settings, self.get_argument("account", "")))
         return Wanted(
-            accounts=tuple(accounts_of(self.reader.settings, self.get_argument("account", ""))),
+            accounts=accounts,
             status=_status(self.get_argument("status", "")),
             reason=_one_of(REASONS, self.get_argument("reason", "")),
             since=_age(self.get_argument("since", "")),
-            before=self.get_argument("before", ""),
+            before=_place(self.get_argument("before", ""), len(accounts)),
             limit=PER_PAGE,
         )
 
@@ -85,10 +97,6 @@ class _Ours:
 class _Page(_Ours, BaseHandler):  # type: ignore[misc]  # Flower has no types
     """A page in Flower's layout."""
 
-    def set_default_headers(self) -> None:
-        super().set_default_headers()
-        self.set_header("Content-Security-Policy", _POLICY)
-
     def show(self, template: str, **content: Any) -> None:
         self.render(
             template,
@@ -96,17 +104,23 @@ class _Page(_Ours, BaseHandler):  # type: ignore[misc]  # Flower has no types
             settings=self.reader.settings,
             utc=_utc,
             ago=_ago,
+            mib=_mib,
+            with_code=_with_code,
             status_class=_STATUS_CLASS.get,
             printable=printable,
             shown_email=shown_email,
+            is_job_id=is_job_id,
             link=self._link,
+            courier_static=lambda name: f"{self._link('static', name)}?v={_digest(name)}",
+            search_word=self.get_argument("search", ""),
             **content,
         )
 
     def _link(self, name: str, *args: str, **query: str) -> str:
         """The address of one of our pages; what is empty in the query is left out."""
         said = urlencode({key: content for key, content in query.items() if content})
-        return self.reverse_url(f"courier-{name}", *args) + (f"?{said}" if said else "")
+        path: str = self.reverse_url(f"courier-{name}", *args)
+        return f"{path}?{said}" if said else path
 
     def unreachable(self, error: NotReachable) -> None:
         self.set_status(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -118,7 +132,9 @@ class AccountsPage(_Page):
 
     @authenticated
     async def get(self) -> None:
-        template = "courier_stand.html" if self.get_argument("part", "") else "courier_accounts.html"
+        template = (
+            "courier_stand.html" if self.get_argument("part", "") else "courier_accounts.html"
+        )
         try:
             stand, error = await self.read(self.reader.stand), None
         except NotReachable as caught:
@@ -199,7 +215,7 @@ class JobPage(_Page):
 
     @authenticated
     async def get(self, job_id: str) -> None:
-        await self.answer(job_id)
+        await self.answer(job_id, done=_DONE.get(self.get_argument("done", ""), ""))
 
     async def answer(self, job_id: str, *, done: str = "", fault: str = "") -> None:
         try:
@@ -214,7 +230,6 @@ class JobPage(_Page):
             job=job,
             job_id=printable(job_id)[:64],
             searched=self.searched(),
-            search=self.get_argument("search", ""),
             waits_for=waits_for(job.outcome, job.status) if job else [],
             history=_history(job.outcome) if job else [],
             replayable=job is not None and job.outcome.status in REPLAYABLE,
@@ -246,7 +261,8 @@ class ReplayPage(JobPage):
             return
         self.set_status(HTTPStatus.CONFLICT)
         await self.answer(
-            job_id, fault="It was not replayed: it has not ended badly, or its values are kept no more."
+            job_id,
+            fault="It was not replayed: it has not ended badly, or its values are kept no more.",
         )
 
 
@@ -301,7 +317,9 @@ class ReplayApi(_Api):
     async def post(self, job_id: str) -> None:
         self.check_may_act()
         if not await self.tell(self.reader.replay, job_id):
-            raise HTTPError(409, "not replayed: it has not ended badly, or its values are kept no more")
+            raise HTTPError(
+                409, "not replayed: it has not ended badly, or its values are kept no more"
+            )
         self.write({"replayed": job_id})
 
 
@@ -322,6 +340,12 @@ _STATUS_CLASS = {
 }
 
 
+_DONE = {
+    "replayed": "It was put back into the inbox. It is sent again with the values that it had."
+}
+"""What a button has done, by the word in the address after it."""
+
+
 def _status(text: str) -> Status | None:
     return next((status for status in get_args(Status) if status == text), None)
 
@@ -332,9 +356,17 @@ def _one_of(known: tuple[str, ...], text: str) -> str:
 
 def _age(text: str) -> timedelta | None:
     try:
-        return timedelta(seconds=parse_duration(text)) if text else None
+        seconds = parse_duration(text) if text else 0
     except (ValueError, OverflowError):
         return None
+    return timedelta(seconds=seconds) if 0 < seconds < MAX_AGE_S else None
+
+
+def _place(text: str, accounts: int) -> str:
+    """The place of each account, as `Found.older` has them; "" where it has another form."""
+    places = text.split(".")
+    fits = len(places) == accounts and all(map(_PLACE.fullmatch, places))
+    return text if fits else ""
 
 
 def _history(outcome: Outcome) -> list[tuple[datetime, str]]:
@@ -352,6 +384,21 @@ def _history(outcome: Outcome) -> list[tuple[datetime, str]]:
 
 def _utc(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _mib(count: int | None) -> str:
+    return "not told" if count is None else f"{count / 1024**2:,.0f} MiB"
+
+
+def _with_code(text: str) -> str:
+    """HTML of a sentence in which `commands` stand so."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", xhtml_escape(printable(text)))
+
+
+@cache
+def _digest(name: str) -> str:
+    """Changes with the file, so that browsers take the new one."""
+    return hashlib.sha256((_HERE / "static" / name).read_bytes()).hexdigest()[:12]
 
 
 def _ago(seconds: float) -> str:

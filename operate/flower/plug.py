@@ -78,7 +78,12 @@ def add_pages(courier: Settings) -> None:
         url(r"/outcomes/search", SearchPage, shared, name="courier-search"),
         url(r"/outcome/([^/]+)", JobPage, shared, name="courier-job"),
         url(r"/outcome/([^/]+)/replay", ReplayPage, shared, name="courier-replay"),
-        url(r"/courier/(.+)", StaticFileHandler, {"path": _HERE / "static"}, name="courier-static"),
+        url(
+            r"/courier/(.+)",
+            StaticFileHandler,
+            {"path": str(_HERE / "static")},
+            name="courier-static",
+        ),
         url(r"/api/accounts", AccountsApi, shared),
         url(r"/api/outcomes", OutcomesApi, shared),
         url(r"/api/outcomes/search", SearchApi, shared),

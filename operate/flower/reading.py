@@ -243,7 +243,9 @@ def waits_for(outcome: Outcome, status: AccountStatus) -> list[str]:
             f"ChartMogul to work again, since it fails for all emails: {status.circuit.reason}"
         )
     elif status.held_for_s:
-        found.append(f"the end of ChartMogul's request to wait, {status.held_for_s:.1f} s more (429)")
+        found.append(
+            f"the end of ChartMogul's request to wait, {status.held_for_s:.1f} s more (429)"
+        )
     again = outcome.next_attempt_at
     if outcome.email is None:
         found.append("its acceptance by a worker")
