@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
+from itertools import pairwise
 
 from ...state.counts import Counts
 
-WIDTH, HEIGHT = 720, 190
-LEFT, RIGHT, TOP, BOTTOM = 34, 8, 12, 24
-"""Room for the text around the picture, in its units."""
+HEIGHT = 100
+"""Of the picture, in its own units."""
+BETWEEN_S = 8
+"""Room between two bars."""
 HOUR_S = 3600
 SHORT_S = 5
 """Within a shorter time, little says nothing: the minute that has just begun."""
@@ -44,7 +46,7 @@ class Minute:
 def minutes_of(counts: Sequence[Counts]) -> list[Minute]:
     """Each minute of what `Counters.last_hour` gave, oldest first."""
     found = []
-    for before, after in zip(counts, counts[1:], strict=False):
+    for before, after in pairwise(counts):
         brought = after.since(before)
         if (after.at - before.at).total_seconds() >= SHORT_S:
             found.append(
@@ -72,56 +74,68 @@ def summary_of(minutes: Sequence[Minute], limit: float) -> str:
     )
 
 
-def svg_of(minutes: Sequence[Minute], limit: float, *, title: str) -> str:
+def html_of(minutes: Sequence[Minute], limit: float, *, title: str) -> str:
     """The picture: bars of delivered jobs, a line of requests, and the limit.
 
-    Its colors are classes, so that it follows the page's theme.
+    It stretches to any width, and its text does not. Colors are classes, so that it follows the
+    page's theme.
     """
-    top = _top(max([limit * 1.1, *(max(m.delivered_per_s, m.requests_per_s) for m in minutes)]))
-    return "\n".join(_parts(minutes, limit, top, title))
-
-
-def _parts(minutes: Sequence[Minute], limit: float, top: float, title: str) -> Iterator[str]:
-    def y(per_s: float) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * per_s / top, 1)
-
-    now = minutes[-1].ends if minutes else None
-
-    def x(moment: datetime) -> float:
-        assert now is not None
-        ago_s = min(HOUR_S, max(0.0, (now - moment).total_seconds()))
-        return round(WIDTH - RIGHT - (WIDTH - RIGHT - LEFT) * ago_s / HOUR_S, 1)
-
-    yield (
-        f'<svg class="courier-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)} {escape(summary_of(minutes, limit))}">'
-    )
-    for step in range(5):
-        per_s = top * step / 4
-        yield f'<line class="courier-grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(per_s)}" y2="{y(per_s)}"/>'
-        yield f'<text class="courier-axis" x="{LEFT - 6}" y="{y(per_s) + 4}" text-anchor="end">{per_s:g}</text>'
-    for minute in minutes:
-        left, right = x(minute.begins), x(minute.ends)
-        if minute.delivered:
-            height = round(y(0) - y(minute.delivered_per_s), 1)
-            yield (
-                f'<rect class="courier-bar" x="{left + 1}" y="{y(minute.delivered_per_s)}" '
-                f'width="{max(1, round(right - left - 2, 1))}" height="{max(1, height)}"/>'
-            )
-    points = [
-        f"{edge},{y(minute.requests_per_s)}"
-        for minute in minutes
-        for edge in (x(minute.begins), x(minute.ends))
+    most = [max(minute.delivered_per_s, minute.requests_per_s) for minute in minutes]
+    plot = _Plot(top=_top(max([limit * 1.1, *most])), now=minutes[-1].ends if minutes else None)
+    label = escape(f"{title} {summary_of(minutes, limit)}")
+    levels = [plot.top * quarter / 4 for quarter in range(5)]
+    parts = [
+        f'<div class="courier-plot" role="img" aria-label="{label}">',
+        *_labels("y", [f"{per_s:g}" for per_s in reversed(levels)]),
+        f'<svg viewBox="0 0 {HOUR_S} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">',
+        *[plot.level("courier-grid", per_s) for per_s in levels],
+        *[plot.bar(minute) for minute in minutes if minute.delivered],
     ]
     if any(minute.requests for minute in minutes):
-        yield f'<polyline class="courier-requests" points="{" ".join(points)}"/>'
-    yield f'<line class="courier-limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(limit)}" y2="{y(limit)}"/>'
-    for ago_min in (60, 45, 30, 15, 0):
-        place = WIDTH - RIGHT - (WIDTH - RIGHT - LEFT) * ago_min / 60
-        anchor = "start" if ago_min == 60 else "middle" if ago_min else "end"
-        label = f"−{ago_min} min" if ago_min else "now"
-        yield f'<text class="courier-axis" x="{place:g}" y="{HEIGHT - 6}" text-anchor="{anchor}">{label}</text>'
-    yield "</svg>"
+        points = [
+            f"{plot.x(edge)},{plot.y(minute.requests_per_s)}"
+            for minute in minutes
+            for edge in (minute.begins, minute.ends)
+        ]
+        parts.append(f'<polyline class="courier-requests" points="{" ".join(points)}"/>')
+    parts += [
+        plot.level("courier-limit", limit),
+        "</svg>",
+        *_labels("x", ["−60 min", "−45", "−30", "−15", "now"]),
+        "</div>",
+    ]
+    return "\n".join(parts)
+
+
+def _labels(axis: str, texts: Sequence[str]) -> list[str]:
+    spans = "".join(f"<span>{text}</span>" for text in texts)
+    return [f'<div class="courier-{axis}" aria-hidden="true">{spans}</div>']
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plot:
+    """Where things stand in the picture: a second is a unit wide."""
+
+    top: float
+    """The number at its upper edge, a second."""
+    now: datetime | None
+
+    def y(self, per_s: float) -> float:
+        return round(HEIGHT - HEIGHT * per_s / self.top, 2)
+
+    def x(self, moment: datetime) -> float:
+        ago_s = (self.now - moment).total_seconds() if self.now else 0
+        return round(HOUR_S - min(HOUR_S, max(0.0, ago_s)), 1)
+
+    def level(self, name: str, per_s: float) -> str:
+        y = self.y(per_s)
+        return f'<line class="{name}" x1="0" x2="{HOUR_S}" y1="{y}" y2="{y}"/>'
+
+    def bar(self, minute: Minute) -> str:
+        left, top = self.x(minute.begins), self.y(minute.delivered_per_s)
+        width = max(2, round(self.x(minute.ends) - left - BETWEEN_S, 1))
+        height = max(0.5, round(HEIGHT - top, 2))
+        return f'<rect class="courier-bar" x="{left}" y="{top}" width="{width}" height="{height}"/>'
 
 
 def _top(most: float) -> float:

@@ -26,7 +26,7 @@ from ...jobs.errors import NotReachable
 from ...jobs.ids import is_job_id
 from ...jobs.outcome import REASONS, REPLAYABLE, STATUSES, Outcome, Status
 from ...jobs.text import printable
-from .chart import summary_of, svg_of
+from .chart import html_of, summary_of
 from .documents import found_document, job_document, shown_email, stand_document
 from .reading import Found, Reader, Wanted, accounts_of, waits_for
 from .searches import Searches
@@ -69,7 +69,7 @@ class _Ours:
 
     @property
     def may_act(self) -> bool:
-        """Whether jobs may be replayed here: only behind a password, and not where all is read-only."""
+        """Whether jobs may be replayed here: only behind a password, unless all is read-only."""
         options = self.application.options
         return bool(options.basic_auth or options.auth) and not options.read_only
 
@@ -146,7 +146,7 @@ class AccountsPage(_Page):
             stand=stand,
             error=error,
             refresh_s=REFRESH_S if refreshes else 0,
-            svg_of=svg_of,
+            chart_of=html_of,
             summary_of=summary_of,
         )
 
@@ -374,7 +374,7 @@ def _history(outcome: Outcome) -> list[tuple[datetime, str]]:
     answer = f", answered with HTTP {outcome.http_status}" if outcome.http_status else ""
     many = f" (attempt {outcome.attempts})" if outcome.attempts > 1 else ""
     found = [
-        (outcome.occurred_at, "its values became true, as it says"),
+        (outcome.occurred_at, "occurred: its values count from here"),
         (outcome.accepted_at, "accepted"),
         (outcome.sent_at, f"sent to ChartMogul{many}{answer}"),
         (outcome.settled_at, outcome.status),

@@ -80,7 +80,7 @@ class Job:
 class Reader:
     """Reads for the pages. Methods are called in its `threads`.
 
-    All raise `NotReachable`, in words, where Redis does not answer in time or answers with an error.
+    All raise `NotReachable`, in words, where Redis does not answer in time, or with an error.
     """
 
     def __init__(self, settings: Settings) -> None:
