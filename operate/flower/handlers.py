@@ -324,11 +324,17 @@ class ReplayApi(_Api):
 
 
 class MetricsPage(Metrics):  # type: ignore[misc]  # Flower has no types
-    """Flower's metrics. Flower itself leaves them open, whatever the password."""
+    """Flower's metrics and ours. Flower itself leaves its own open, whatever the password."""
+
+    def initialize(self, reader: Reader, more: Callable[[], bytes] | None) -> None:
+        self.reader = reader
+        self.more = more
 
     @authenticated
     async def get(self) -> None:
         await super().get()
+        if self.more is not None:
+            self.write(await IOLoop.current().run_in_executor(self.reader.threads, self.more))
 
 
 _STATUS_CLASS = {

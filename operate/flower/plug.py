@@ -7,6 +7,7 @@ line of its navigation; so versions are named that this was tested with.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,18 @@ _ENTRY = """
         </li>"""
 
 
-def add_pages(courier: Settings) -> None:
+def add_pages(courier: Settings, *, metrics: Callable[[], bytes] | None = None) -> None:
     """Add the pages to Flower in this process, before it starts.
 
     Where Flower is of a version that they are not tested with, it says so and leaves them out.
+
+    Args:
+        courier: the settings.
+        metrics: gives what stands in /metrics behind Flower's own, in Prometheus's text format; it
+            is called in a thread.
     """
-    # Its password protects the metrics, too.
-    handlers.insert(0, url(r"/metrics", MetricsPage))
+    reader = Reader(courier)
+    handlers.insert(0, url(r"/metrics", MetricsPage, {"reader": reader, "more": metrics}))
     options.tasks_columns = COLUMNS
     options.format_task = shown_task
     version = ".".join(flower.__version__.split(".")[:2])
@@ -71,7 +77,7 @@ def add_pages(courier: Settings) -> None:
         )
         return
     settings["template_loader"] = Loader(templates)
-    shared = {"reader": Reader(courier), "searches": Searches()}
+    shared = {"reader": reader, "searches": Searches()}
     handlers[-1:-1] = [
         url(r"/accounts", AccountsPage, shared, name="courier-accounts"),
         url(r"/outcomes", OutcomesPage, shared, name="courier-outcomes"),
