@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from attribute_courier.sandbox import LeashedProcess
@@ -32,11 +33,27 @@ FLAGS = (
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 """How WebDriver names an element in its JSON."""
 KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Escape": "\ue00c"}
+"""As WebDriver writes them."""
+
+
+REQUIRED = "COURIER_TESTS_NEED_CHROMIUM"
+"""When this variable is set, a test that finds no Chromium fails instead of being skipped."""
+_IS_REQUIRED = bool(os.environ.get(REQUIRED))  # before the tests scrub their environment
 
 
 def is_there() -> bool:
     """Whether this machine has what is needed."""
     return bool(shutil.which("chromedriver") and shutil.which("chromium"))
+
+
+def need_chromium() -> None:
+    """Skip a test that needs it on a machine without."""
+    if is_there():
+        return
+    text = "needs chromium and chromedriver (Debian: chromium, chromium-driver)"
+    if _IS_REQUIRED:
+        pytest.fail(text)
+    pytest.skip(text)
 
 
 class Browser:

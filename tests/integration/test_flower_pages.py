@@ -140,7 +140,9 @@ def test_outcomes_are_found_and_replayed_and_nothing_private_is_shown(
 def search_by_email(
     flower: Flower, shown: list[requests.Response], delivered: str, refused: str
 ) -> None:
-    moved = flower.post("/outcomes/search", data={"q": " Ada.Lovelace@Load.example "}, allow_redirects=False)
+    moved = flower.post(
+        "/outcomes/search", data={"q": " Ada.Lovelace@Load.example "}, allow_redirects=False
+    )
     assert moved.status_code == 303
     place = moved.headers["Location"]
     assert "ovelace" not in place

@@ -7,11 +7,15 @@
     var dot = document.getElementById("courier-dot");
     var told = document.getElementById("courier-refreshed");
 
-    function patch(old, fresh) {
-        if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || old.id !== fresh.id) {
-            old.replaceWith(fresh);
-            return;
+    function sameKind(one, other) {
+        if (one.nodeName !== other.nodeName || one.nodeType !== Node.ELEMENT_NODE) {
+            return one.nodeName === other.nodeName;
         }
+        return one.id === other.id &&
+            one.getAttribute("class") === other.getAttribute("class");
+    }
+
+    function patch(old, fresh) {
         if (old.nodeType !== Node.ELEMENT_NODE) {
             if (old.nodeValue !== fresh.nodeValue) {
                 old.nodeValue = fresh.nodeValue;
@@ -31,16 +35,31 @@
         patchChildren(old, fresh);
     }
 
+    /* Children are the same in order: what is new comes in between, what is gone goes. */
     function patchChildren(old, fresh) {
-        var olds = Array.from(old.childNodes), news = Array.from(fresh.childNodes);
-        olds.slice(news.length).forEach(function (each) { each.remove(); });
-        news.forEach(function (each, place) {
-            if (place < olds.length) {
-                patch(olds[place], each);
-            } else {
-                old.appendChild(each);
+        var at = old.firstChild;
+        Array.from(fresh.childNodes).forEach(function (each) {
+            var found = at;
+            while (found && !sameKind(found, each)) {
+                // Only an element is looked for further on: text between elements is all alike.
+                found = each.nodeType === Node.ELEMENT_NODE ? found.nextSibling : null;
             }
+            if (!found) {
+                old.insertBefore(each, at);
+                return;
+            }
+            while (at !== found) {
+                at = at.nextSibling;
+                at.previousSibling.remove();
+            }
+            patch(found, each);
+            at = found.nextSibling;
         });
+        while (at) {
+            var gone = at;
+            at = at.nextSibling;
+            gone.remove();
+        }
     }
 
     function say(well, text) {
