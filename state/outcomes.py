@@ -19,8 +19,8 @@ from .keys import Keys
 from .scripts import as_bytes
 
 _PAGE = 500
-_FAR_PAGE = 5_000
-"""Entries of a read that looks for rare ones."""
+_FAR_PAGE = 1_000
+"""Entries of a read that looks for rare ones: it keeps Redis busy for about a millisecond."""
 _LOOK_AGAIN_S = 5.0
 """A waiter looks at least so often: Redis does not repeat a message to a lost connection."""
 _POLL_S = 0.1
