@@ -34,7 +34,7 @@ from .waiting import wait_until
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 KEYS = Keys("default")
 PASSWORD = "for-the-pictures"
-PHONE, DESK = 390, 1200
+PHONE, DESK = 390, 1100
 
 
 def invent_an_hour(client: redis.Redis) -> None:
@@ -121,21 +121,22 @@ def main() -> None:
             def take(name: str, path: str, *, width: int, dark: bool = False, height: int) -> None:
                 window.look_like(width=width, dark=dark)
                 window.open(flower.url + path)
+                if path == "/accounts":
+                    wait_until(
+                        lambda: "As of" in window.text("#courier-refreshed"), what="it refreshes"
+                    )
                 window.picture(IMAGES / f"{name}.png", height=height)
 
             health = AccountHealth(client, KEYS, rate_limit=39.2)
-            take("flower-accounts", "/accounts", width=DESK, height=1200)
-            take("flower-outcomes", "/outcomes", width=DESK, height=900)
-            refused = receipts[1].job_id
-            take("flower-job", f"/outcome/{refused}", width=DESK, height=900)
-            producer.add_many((f"{n}@load.example", {"n": n}) for n in range(1, 1))
-            health.pause("HTTP 401: the API key is not valid")
+            take("flower-accounts", "/accounts", width=DESK, height=1120)
+            take("flower-outcomes", "/outcomes", width=DESK, height=660)
+            take("flower-job", f"/outcome/{receipts[1].job_id}", width=DESK, height=760)
+            stand_in.configure(faults=[Fault(kind="revoked")])
             for n in range(213):
                 producer.add_attributes(f"{n}@load.example", {"plan": "pro"})
             wait_until(lambda: health.status().live.due >= 213, what="they wait")
-            take("flower-accounts-paused-dark", "/accounts", width=DESK, dark=True, height=1000)
+            take("flower-accounts-paused-dark", "/accounts", width=DESK, dark=True, height=700)
             take("flower-accounts-phone", "/accounts", width=PHONE, height=1100)
-            take("flower-outcomes-phone", "/outcomes", width=PHONE, dark=True, height=1100)
         worker.stop(20)
 
 

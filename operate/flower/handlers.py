@@ -106,6 +106,7 @@ class _Page(_Ours, BaseHandler):  # type: ignore[misc]  # Flower has no types
             ago=_ago,
             mib=_mib,
             with_code=_with_code,
+            breakable=_breakable,
             status_class=_STATUS_CLASS.get,
             printable=printable,
             shown_email=shown_email,
@@ -399,6 +400,11 @@ def _mib(count: int | None) -> str:
 def _with_code(text: str) -> str:
     """HTML of a sentence in which `commands` stand so."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", xhtml_escape(printable(text)))
+
+
+def _breakable(email: str) -> str:
+    """HTML of an email that is broken behind its "@" first, where it must be."""
+    return xhtml_escape(printable(email)).replace("@", "@<wbr>")
 
 
 @cache

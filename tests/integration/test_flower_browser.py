@@ -16,7 +16,7 @@ from ..waiting import wait_until
 
 PASSWORD = "s3cr3t-of-flower"
 EMAIL = "ada.lovelace@load.example"
-PHONE, DESK = 360, 1200
+PHONE, TABLET, NARROW, DESK = 360, 800, 992, 1200
 
 BASICS = """
 const faults = [];
@@ -40,9 +40,11 @@ CUT = """
 const wide = document.documentElement.clientWidth, cut = [];
 if (document.documentElement.scrollWidth > wide) cut.push('scrolls');
 for (const each of document.querySelectorAll('main *')) {
-    if (each.closest('.courier-outcomes thead') && wide < 768) continue; // for screen readers alone
+    if (each.closest('.courier-outcomes thead') && wide < 992) continue; // for screen readers alone
     const place = each.getBoundingClientRect();
-    if (place.width > 1 && (place.right > wide + 1 || place.left < -1)) cut.push(each.outerHTML);
+    const card = each.closest('.courier-card, .tasks-table-card, .detail-card, .courier-problem');
+    const edge = card ? card.getBoundingClientRect().right : wide;
+    if (place.width > 1 && (place.right > edge + 1 || place.left < -1)) cut.push(each.outerHTML);
     if (['TD', 'TH', 'DD', 'P', 'H1', 'H2'].includes(each.tagName) && place.width > 1
             && each.scrollWidth > each.clientWidth + 1) cut.push(each.outerHTML);
 }
@@ -113,7 +115,7 @@ def test_the_pages_in_a_real_browser(courier: Courier, tmp_path: Path) -> None:
 def check_the_looks(window: Browser, flower: Flower, job_id: str, odd_id: str) -> None:
     backgrounds = set()
     for path in ("/accounts", "/outcomes", f"/outcome/{job_id}", f"/outcome/{odd_id}"):
-        for width, dark in ((DESK, False), (PHONE, True)):
+        for width, dark in ((DESK, False), (PHONE, True), (TABLET, True), (NARROW, False)):
             window.look_like(width=width, dark=dark)
             window.open(flower.url + path)
             assert window.run(BASICS) == [], path

@@ -87,7 +87,7 @@ def test_outcomes_are_found_and_replayed_and_nothing_private_is_shown(
         "status=x",
     ):
         assert set(jobs_in(get(f"/outcomes?{odd}"))) == {delivered, refused, unmatched}, odd
-    assert "a***@load.example" in everything.text
+    assert "a***@<wbr>load.example" in everything.text
 
     page = get(f"/outcome/{refused}").text
     for text in ("refused", "r***@example.com", "custom: *** of ***", "HTTP 422", "bulk lane"):
@@ -132,6 +132,7 @@ def test_outcomes_are_found_and_replayed_and_nothing_private_is_shown(
     assert headers.index(">State<") < headers.index(">args<") < headers.index(">Result<")
 
     whole = "".join(page.text + str(page.headers) for page in shown) + flower.log.read_text()
+    whole = whole.replace("<wbr>", "")  # where an email may be broken
     password = courier.server.password
     for text in (ADA, REFUSED, "nobody@example.com", VALUE, DEFAULT_API_KEY, password, PASSWORD):
         assert text not in whole, text
