@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 ANSWER_S = 1.5
 """So long Redis is waited for, in all, for one page."""
+SEARCH_S = 5.0
+"""The same where an email is looked for, which may wait in a long inbox."""
 FRESH_S = 1.0
 """What was read is shown to others for so long: many who watch cost no more than one."""
 THREADS = 4
@@ -90,9 +92,9 @@ class Reader:
         self._lock = threading.Lock()
         self._stand: tuple[float, Stand | NotReachable] | None = None
 
-    def _ask(self, ask: Callable[[], T]) -> T:
+    def _ask(self, ask: Callable[[], T], within_s: float = ANSWER_S) -> T:
         try:
-            with until(time.monotonic() + ANSWER_S):
+            with until(time.monotonic() + within_s):
                 return ask()
         except RedisError as error:
             raise NotReachable(describe_redis_error(self.settings, error)) from error
@@ -176,7 +178,7 @@ class Reader:
 
     def of_email(self, email: str, wanted: Wanted) -> Found:
         """The email's jobs, those that wait among them."""
-        return self._ask(lambda: self._of_email(email, wanted))
+        return self._ask(lambda: self._of_email(email, wanted), SEARCH_S)
 
     def _of_email(self, email: str, wanted: Wanted) -> Found:
         found = [
@@ -197,7 +199,7 @@ class Reader:
 
     def job(self, job_id: str) -> Job | None:
         """All that is known of a job, whichever account it belongs to."""
-        return self._ask(lambda: self._job(job_id))
+        return self._ask(lambda: self._job(job_id), SEARCH_S)
 
     def _job(self, job_id: str) -> Job | None:
         for account in self.settings.accounts:
