@@ -36,11 +36,9 @@ def command(port: int, host: str) -> None:
             "Flower can stop workers and send tasks"
         )
     with needing("flower"):
-        from flower.views.monitor import Metrics
-        from tornado.web import authenticated
+        from ..operate.flower import add_pages
 
-    # Flower leaves its metrics open whatever the password.
-    Metrics.get = authenticated(Metrics.get)
+    add_pages(settings)
     if settings.flower_basic_auth is not None:
         # By the environment, since the arguments of a process are everybody's to read.
         os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth.reveal()

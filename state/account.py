@@ -231,6 +231,14 @@ class AccountHealth:
         """Go on if the account's own fault was what paused it."""
         return bool(self._resume(by="account"))
 
+    def held_by(self) -> str | None:
+        """In words, why the account is paused or its circuit open; None when it is neither."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hget(self._keys.of("pause"), "reason")
+        pipeline.hmget(self._keys.of("circuit"), "opened", "reason")
+        paused, (opened, failing) = pipeline.execute()
+        return paused or (failing if opened else None)
+
     def replay(self, job_id: str) -> bool:
         """Put a job back into the inbox, as it was asked for.
 

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -26,6 +26,8 @@ T = TypeVar("T")
 _PAGE = 500
 _PLACES = ("later", "due:failing", "due:bulk", "due:live", "leases")
 """Where mailboxes stand, in the order in which they go from one to the next."""
+_FAR_PAGE = 1_000
+"""Entries of a read that looks for rare ones: it keeps Redis busy for about a millisecond."""
 _LOOK_AGAIN_S = 5.0
 """A waiter looks at least so often: Redis does not repeat a message to a lost connection."""
 _POLL_S = 0.1
@@ -62,6 +64,18 @@ Times but `a` count from that one, in microseconds, where that is shorter.
 """
 _USUAL = {"s": "delivered", "l": "live", "n": "1", "h": "200"}
 """What is left out, since most delivered jobs have it. Another status is always there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some settled jobs, newest first."""
+
+    outcomes: tuple[tuple[str, Outcome], ...]
+    """Each with its place in the account's list."""
+    older: str | None
+    """The place before which the next page begins; None where there is nothing older."""
+    cut_short: bool = False
+    """Whether the time was up before the page was full."""
 
 
 class Outcomes:
@@ -237,6 +251,65 @@ class Outcomes:
             pipeline.hgetall(self._keys.of("mailbox", mailbox))
         boxes = pipeline.execute(raise_on_error=False) if mailboxes else []  # one may be damaged
         return [job for box in boxes if isinstance(box, dict) for job in _jobs_of(box)]
+
+    def page(
+        self,
+        *,
+        statuses: Collection[Status] = (),
+        reason: str = "",
+        since: timedelta | None = None,
+        before: str = "",
+        limit: int = 50,
+        within_s: float = 0.5,
+    ) -> Page:
+        """A page of the jobs that were settled, newest first, within a bounded time.
+
+        Args:
+            statuses: only these, if any are given.
+            reason: only with this one, if it is given.
+            since: the age of the oldest wanted, by Redis's clock.
+            before: only what is older than this place, which an earlier page gave.
+            limit: of jobs.
+            within_s: seconds after which a search for rare ones ends; the next page goes on.
+        """
+        ends_s = time.monotonic() + within_s
+        oldest = f"{(self.now() - since).timestamp() * 1000:.0f}" if since is not None else "-"
+        rare = bool(statuses or reason)
+        count = _FAR_PAGE if rare else limit
+        found: list[tuple[str, Outcome]] = []
+        seen: set[str] = set()
+        newest = f"({before}" if before else "+"
+        while True:
+            entries = self._client.xrevrange(
+                self._keys.outcomes, max=newest, min=oldest, count=count
+            )
+            wanted = [
+                (place, fields["job"])
+                for place, fields in entries
+                if not statuses or fields["status"] in statuses
+            ]
+            for start in range(0, len(wanted), _PAGE):
+                part = wanted[start : start + _PAGE]
+                outcomes = self.many([job_id for _, job_id in part])
+                for (place, job_id), outcome in zip(part, outcomes, strict=True):
+                    # A replayed job is there more than once, and may stand otherwise by now.
+                    if outcome is None or job_id in seen or not outcome.settled:
+                        continue
+                    if statuses and outcome.status not in statuses:
+                        continue
+                    if reason and outcome.reason != reason:
+                        continue
+                    seen.add(job_id)
+                    found.append((place, outcome))
+                    if len(found) == limit:
+                        return Page(outcomes=tuple(found), older=place)
+                if part and time.monotonic() > ends_s:
+                    return Page(outcomes=tuple(found), older=part[-1][0], cut_short=True)
+            if len(entries) < count:
+                return Page(outcomes=tuple(found), older=None)
+            newest = f"({entries[-1][0]}"
+            if time.monotonic() > ends_s:
+                return Page(outcomes=tuple(found), older=entries[-1][0], cut_short=True)
 
     def follow(
         self, *, statuses: Collection[Status] = (), poll_s: float = 0.2

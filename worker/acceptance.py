@@ -125,7 +125,7 @@ class Acceptance:
 
     def _report(self, job_ids: Sequence[str]) -> None:
         for outcome in self._outcomes.many(job_ids):
-            if outcome is not None and outcome.lane != "bulk":  # Flower does not show these
+            if outcome is not None:
                 self._notifier.report(outcome)
 
 

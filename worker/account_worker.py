@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..config.connections import Client
 from ..config.settings import Settings
@@ -20,12 +21,15 @@ from .deliveries import Deliveries
 from .notifier import Notifier
 from .policy import Policy
 from .request_trace import RequestTrace
+from .stint import Done
 from .verdicts import is_pong
 
 log = logging.getLogger(__name__)
 
 LEASE_MARGIN_S = 5
 """What a lease lasts longer than a request, and a lost one after it: time to settle."""
+HOLDS = ("paused", "circuit open")
+"""Why a stint ends that finds the account held back as a whole."""
 TICK_S = 1.0
 """The longest pause between two looks at what no message asks for."""
 
@@ -109,14 +113,18 @@ class AccountWorker:
             probe_delays_s=settings.probe_delays_s,
         )
 
-    def accept(self, stopping: threading.Event) -> str:
-        """Accept what is in the inbox, then deliver what is due. Returns what came of it."""
+    def accept(self, stopping: threading.Event) -> Done:
+        """Accept what is in the inbox, then deliver what is due."""
         accepted = self._acceptance.accept()
-        return f"{accepted} accepted · {self.deliver(stopping)}"
+        done = self.deliver(stopping)
+        return replace(done, text=f"{accepted} accepted · {done.text}")
 
-    def deliver(self, stopping: threading.Event) -> str:
-        """Deliver what is due, for some seconds. Returns what came of it."""
-        return self._deliveries.run(stopping).summary()
+    def deliver(self, stopping: threading.Event) -> Done:
+        """Deliver what is due, for some seconds."""
+        stint = self._deliveries.run(stopping)
+        if stint.why in HOLDS:
+            stint.held_by = self.health.held_by() or ""
+        return Done(text=stint.summary(), in_vain=stint.in_vain)
 
     def tick(self) -> float:
         """See to what no message asks for. Returns seconds until the next look."""

@@ -184,8 +184,7 @@ class Deliveries:
         else:
             self._count(stint, verdict, settlement)
         for outcome in settled.outcomes:
-            if outcome.lane == "live":  # Flower does not show bulk jobs
-                self._notifier.report(outcome)
+            self._notifier.report(outcome)
         self._note(claim)
         if accepts:
             self._acceptance.accept()
@@ -222,7 +221,7 @@ class Deliveries:
                 step.damaged,
             )
         for outcome in self._outcomes.many(step.superseded[:MANY_SUPERSEDED]):
-            if outcome is not None and outcome.lane == "live":
+            if outcome is not None:
                 self._notifier.report(outcome)
 
     def _count(self, stint: Stint, verdict: Verdict, settlement: Settlement) -> None:

@@ -20,6 +20,14 @@ log = logging.getLogger(__name__)
 DELIVER_SHOWN = "what is due"
 
 
+def is_shown(outcome: Outcome) -> bool:
+    """Whether Flower shows it: of bulk jobs, only what ended badly.
+
+    Else an import would push all other tasks out of Flower, which keeps so many of them.
+    """
+    return outcome.lane != "bulk" or (outcome.settled and not outcome.successful)
+
+
 class Notifier:
     """Asks workers for more work through an application, and shows Flower how jobs stand.
 
@@ -60,6 +68,8 @@ class Notifier:
 
     def report(self, outcome: Outcome) -> None:
         """Show how a job stands. Nothing else may have been shown of it before."""
+        if not is_shown(outcome):
+            return
         shown: dict[str, Any] = {"retries": max(0, outcome.attempts - 1)}
         if outcome.email:
             shown["args"] = self._describe(outcome.email, len(outcome.keys))

@@ -22,6 +22,13 @@ class Stint:
     """Requests that were answered, or not."""
     why: str = ""
     """Why it ended."""
+    held_by: str = ""
+    """In words, what holds the account back as a whole, if that ended it."""
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether all attempts failed, or the account was found paused or its circuit open."""
+        return bool(self.held_by) or 0 < self.failed.total() == self.deliveries
 
     def summary(self) -> str:
         """Such as `12 delivered · 1 unmatched · 2 failed attempts (HTTP 503)`."""
@@ -29,4 +36,15 @@ class Stint:
         if failed := self.failed.total():
             words = "attempt" if failed == 1 else "attempts"
             parts.append(f"{failed} failed {words} ({', '.join(self.failed)})")
+        if self.held_by:
+            parts.append(f"{self.why}: {self.held_by}")
         return " · ".join(parts) or self.why or "nothing due"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What came of a task, for people."""
+
+    text: str
+    in_vain: bool = False
+    """Whether it did no good: Flower then shows the task as retried, not as succeeded."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from attribute_courier.jobs.ids import new_job_id
-from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, LeashedProcess
+from attribute_courier.sandbox import DEFAULT_API_KEY, Fault
 
 from ..conftest import Courier
+from ..flower import Flower, running_flower
 from ..waiting import wait_until
 
 ADA = "ada@example.com"
@@ -26,51 +23,10 @@ FLOWER_PASSWORD = "s3cr3t-of-flower"
 VALUE = "Facebook-ads-7"
 
 
-@dataclass
-class Flower:
-    url: str
-    session: requests.Session
-    log: Path
-
-    def get(self, path: str) -> requests.Response:
-        return self.session.get(self.url + path, timeout=20)
-
-    def tasks(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = self.get("/api/tasks").json()
-        return found
-
-    def state(self, job_id: str) -> str | None:
-        return self.tasks().get(job_id, {}).get("state")
-
-
 @pytest.fixture
 def flower(courier: Courier) -> Iterator[Flower]:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    log = courier.logs / "flower.log"
-    environ = {
-        **os.environ,
-        **courier.environ,
-        "COURIER_FLOWER_BASIC_AUTH": f"ada:{FLOWER_PASSWORD}",
-    }
-    argv = [sys.executable, "-m", "attribute_courier.cli", "flower", "--port", str(port)]
-    with log.open("ab") as stream:
-        process = LeashedProcess(argv, env=environ, stdout=stream, stderr=stream)
-    with requests.Session() as session:
-        session.auth = ("ada", FLOWER_PASSWORD)
-        found = Flower(f"http://127.0.0.1:{port}", session, log)
-
-        def answers() -> bool:
-            assert process.running, log.read_text()
-            try:
-                return found.get("/healthcheck").ok
-            except requests.ConnectionError:
-                return False
-
-        wait_until(answers, timeout_s=40, what="Flower answers")
-        wait_until(lambda: "Connected to" in log.read_text(), what="it listens to events")
+    with running_flower(courier.environ, courier.logs, password=FLOWER_PASSWORD) as found:
         yield found
-    process.stop(10)
 
 
 def test_flower_shows_every_job_and_nothing_private(courier: Courier, flower: Flower) -> None:

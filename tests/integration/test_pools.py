@@ -81,27 +81,40 @@ def test_a_pool_that_works(courier: Courier, started: Any, pool: str, command: s
     assert worker.popen.returncode == 0
 
 
-def test_in_processes_too_flower_sees_the_jobs(courier: Courier, started: Any) -> None:
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_flower_sees_what_came_of_jobs_and_of_tasks(
+    courier: Courier, started: Any, pool: str
+) -> None:
     channel = courier.client.pubsub(ignore_subscribe_messages=True)
     channel.psubscribe(KEY_PREFIX + "/0.celeryev/*")
-    started(*COURIER, "--pool", "prefork", "--concurrency", "2", "--name", "courier@here")
+    seen: list[dict[str, Any]] = []
+
+    def events(kind: str, **fields: str | None) -> list[dict[str, Any]]:
+        while message := channel.get_message(timeout=0.1):
+            body = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
+            seen.extend(body if isinstance(body, list) else [body])
+        wanted = {"type": f"task-{kind}", **fields}
+        return [each for each in seen if wanted.items() <= each.items()]
+
+    courier.health().pause("for the test")
     receipt = courier.producer.add_attributes("0@load.example", {"n": 1})
+    concurrency = [] if pool == "solo" else ["--concurrency", "2"]
+    started(*COURIER, "--pool", pool, *concurrency, "--name", "courier@here")
+    in_vain = {"exception": "1 accepted · paused: for the test", "traceback": None}
+    [retried] = wait_until(lambda: events("retried", **in_vain), what="a task did no good")
+    assert not events("succeeded", uuid=retried["uuid"])
+
+    courier.health().resume()
     courier.wait(receipt)
-
-    def found() -> list[dict[str, Any]]:
-        message = channel.get_message(timeout=0.5)
-        if message is None:
-            return []
-        body = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
-        events = body if isinstance(body, list) else [body]
-        return [
-            each
-            for each in events
-            if each.get("uuid") == receipt.job_id and each["type"] == "task-succeeded"
-        ]
-
-    (event,) = wait_until(found, what="the job's event")
+    [event] = wait_until(lambda: events("succeeded", uuid=receipt.job_id), what="the job's event")
     assert event["hostname"] == "courier@here"
+    wait_until(
+        lambda: [each for each in events("succeeded") if "1 delivered" in each["result"]],
+        what="a task says what it did",
+    )
+    # To Celery a retry was nothing but a state: the task did not run again.
+    assert len(events("started", uuid=retried["uuid"])) == 1
+    assert "Traceback" not in courier.log()
     channel.close()
 
 

@@ -26,6 +26,7 @@ from attribute_courier.state.outcomes import Outcomes
 from attribute_courier.worker.acceptance import Acceptance
 from attribute_courier.worker.chartmogul import Answer, NoAnswer, NotSent
 from attribute_courier.worker.deliveries import Deliveries
+from attribute_courier.worker.notifier import is_shown
 from attribute_courier.worker.request_trace import RequestTrace
 from attribute_courier.worker.settlement import Policy
 from attribute_courier.worker.stint import Stint
@@ -71,7 +72,8 @@ class FakeNotifier:
         self.received_jobs.append(job.job_id)
 
     def report(self, outcome: Outcome) -> None:
-        self.reported.append(outcome)
+        if is_shown(outcome):
+            self.reported.append(outcome)
 
     def reported_as(self) -> list[tuple[str, str]]:
         return [(outcome.job_id, outcome.status) for outcome in self.reported]

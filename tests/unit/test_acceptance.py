@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from attribute_courier.jobs.job import mailbox_id_of
+from attribute_courier.jobs.job import Lane, mailbox_id_of
 from attribute_courier.state.inbox import Inbox, Taken
 from attribute_courier.worker import acceptance as module
 
@@ -55,10 +55,12 @@ def test_a_bad_job_spoils_none_of_those_beside_it(desk: Desk) -> None:
 
 
 class TestInvalid:
+    @pytest.mark.parametrize("lane", ["live", "bulk"])
     def test_is_recorded_with_every_reason(
-        self, desk: Desk, caplog: pytest.LogCaptureFixture
+        self, desk: Desk, caplog: pytest.LogCaptureFixture, lane: Lane
     ) -> None:
-        job = desk.put('{"v": 1, "email": "nobody", "attributes": [], "colour": "red"}')
+        wire = '{"v": 1, "email": "nobody", "attributes": [], "colour": "red"}'
+        job = desk.put(wire, lane=lane)
         desk.acceptance.accept()
         outcome = desk.outcome(job)
         assert outcome.status == "invalid"
@@ -184,7 +186,9 @@ def test_a_job_of_a_newer_wire_format_is_left_and_told_of(
     assert desk.inbox.waiting() == 1
 
 
-def test_of_bulk_jobs_flower_sees_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_bulk_jobs_that_wait_flower_sees_nothing(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     job = desk.accepted(ADA, lane="bulk", plan="pro")
     assert desk.outcome(job).lane == "bulk"

@@ -192,7 +192,9 @@ class TestCircuit:
         for claim in claims[:9]:
             observe(account, "server", claim, reason="HTTP 500")
         assert account.health.status().circuit is None
+        assert account.health.held_by() is None
         observe(account, "server", claims[9], reason="HTTP 500")
+        assert account.health.held_by() == "HTTP 500"
         circuit = account.health.status().circuit
         assert circuit is not None
         assert circuit.reason == "HTTP 500"

@@ -65,6 +65,18 @@ def test_the_summary_counts_outcomes_and_failed_attempts(desk: Desk) -> None:
     assert desk.run().summary() == "1 delivered"
 
 
+def test_a_stint_was_in_vain_if_all_its_attempts_failed(desk: Desk) -> None:
+    desk.accepted(EVE, plan="pro")
+    desk.chartmogul.answers.append(LOST)
+    stint = desk.run()
+    assert (stint.in_vain, stint.summary()) == (True, "1 failed attempt (no answer)")
+    for email, answer in ((ADA, FAILED), (BOB, REFUSED)):
+        desk.accepted(email, plan="pro")
+        desk.chartmogul.answers.append(answer)
+    assert not desk.run().in_vain
+    assert not desk.run().in_vain  # nothing is due
+
+
 def test_a_request_has_little_time_to_leave_and_the_timeout_to_end(desk: Desk) -> None:
     """A claim that took longer than that is given back by the client (promises 3 and 4)."""
     desk.accepted(plan="pro")
@@ -196,6 +208,7 @@ class TestPaused:
         job = desk.accepted(plan="pro")
         desk.health.pause("moving house")
         assert desk.run().summary() == "paused"
+        assert desk.health.held_by() == "moving house"
         assert desk.chartmogul.sent == []
         assert desk.outcome(job).status == "pending"
 
@@ -317,6 +330,14 @@ class TestFlower:
         assert desk.outcome(job).status == "delivered"
         assert desk.notifier.received_jobs == []
         assert desk.notifier.reported == []
+
+    def test_sees_bulk_jobs_that_end_badly(self, desk: Desk) -> None:
+        waiting = desk.accepted(lane="bulk", plan="pro")
+        bad = desk.accepted(BOB, lane="bulk", plan="pro")
+        desk.chartmogul.answers = [FAILED, REFUSED]
+        desk.run()
+        assert desk.outcome(waiting).attempts == 1
+        assert desk.notifier.reported_as() == [(bad, "refused")]
 
     def test_sees_what_a_newer_job_replaced_while_a_request_was_lost(self, desk: Desk) -> None:
         """Its worker died, so nobody judged it; the next claim settles the older job."""

@@ -361,12 +361,53 @@ class TestTheLatest:
         assert ids(account.outcomes.recent(statuses=["invalid"])) == [first]
         assert ids(account.outcomes.recent()) == [first]
 
+    def test_page_by_page(self, account: Account) -> None:
+        job_ids = rejected(account, 5)[::-1]
+        found, before = [], ""
+        for _ in range(3):
+            page = account.outcomes.page(limit=2, before=before)
+            found.append([outcome.job_id for _, outcome in page.outcomes])
+            before = page.older or ""
+        assert found == [job_ids[:2], job_ids[2:4], job_ids[4:]]
+        assert (page.older, page.cut_short) == (None, False)
+
+    def test_a_page_of_some(self, account: Account) -> None:
+        invalid = rejected(account, 2)
+        account.staged(plan="free")
+        account.staged(plan="pro")
+        page = account.outcomes.page(statuses=["invalid"], limit=5)
+        assert [outcome.job_id for _, outcome in page.outcomes] == invalid[::-1]
+        assert page.older is None
+        [(place, newest)] = account.outcomes.page(reason="schema", limit=1).outcomes
+        assert newest.job_id == invalid[1]
+        page = account.outcomes.page(reason="schema", before=place)
+        assert [outcome.job_id for _, outcome in page.outcomes] == invalid[:1]
+        assert account.outcomes.page(reason="type").outcomes == ()
+        assert account.outcomes.page(since=timedelta(seconds=-5)).outcomes == ()
+
+    def test_a_page_takes_a_bounded_time_and_the_next_goes_on(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outcomes_module, "_FAR_PAGE", 2)
+        (first,) = rejected(account, 1)
+        for _ in range(6):
+            account.client.xadd(KEYS.outcomes, {"job": "x", "status": "delivered"})
+        pages, before = [], ""
+        while not pages or pages[-1].older:
+            pages.append(account.outcomes.page(statuses=["invalid"], before=before, within_s=0))
+            before = pages[-1].older or ""
+        assert all(page.cut_short and not page.outcomes for page in pages[:3])
+        assert [each.job_id for page in pages for _, each in page.outcomes] == [first]
+
     def test_a_replayed_job_is_shown_once_and_as_it_stands(self, account: Account) -> None:
         job = refused(account)
         account.health.replay(job.job_id)
         assert account.outcomes.recent(statuses=["refused"]) == []
+        assert account.outcomes.page().outcomes == ()  # it is not settled
         account.stage(job)
         account.deliver_all()
+        assert [each.job_id for _, each in account.outcomes.page().outcomes] == [job.job_id]
+        assert account.outcomes.page(statuses=["refused"]).outcomes == ()
         assert ids(account.outcomes.recent()) == [job.job_id]
         assert account.outcomes.recent()[0].status == "delivered"
         assert ids(account.outcomes.recent(statuses=["delivered"])) == [job.job_id]
