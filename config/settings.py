@@ -39,6 +39,7 @@ VARIABLES = (
     "COURIER_MAX_ATTRIBUTES",
     "COURIER_MAX_PARALLEL",
     "COURIER_MAX_REQUEST_BYTES",
+    "COURIER_OUTBOX_URL",
     "COURIER_PROBE_DELAYS",
     "COURIER_RATE_LIMIT",
     "COURIER_REDIS_URL",
@@ -103,6 +104,8 @@ class Settings:
     """Whether a job that uses another type for a key than before is invalid."""
     concurrency: int
     """Threads of one worker process."""
+    outbox_url: Secret | None = None
+    """The database whose outbox a worker relays, as SQLAlchemy takes it."""
     flower_basic_auth: Secret | None = None
     """`user:password` for Flower; it listens beyond loopback only with one."""
     api_keys: Mapping[str, Secret] = field(default_factory=dict)
@@ -174,6 +177,7 @@ def load_settings(*, strict: bool = True) -> Settings:
         bulk_share=_number("COURIER_BULK_SHARE", 0.1, 0.01, 0.9),
         strict_types=_yes("COURIER_STRICT_TYPES"),
         concurrency=_whole("COURIER_CONCURRENCY", threads, 2, 1000),
+        outbox_url=_outbox_url(),
         flower_basic_auth=_flower_basic_auth(),
         api_keys=_api_keys(accounts, default_account),
     )
@@ -319,6 +323,15 @@ def _flower_basic_auth() -> Secret | None:
     if not user or not password or "," in text:
         raise SettingsError("COURIER_FLOWER_BASIC_AUTH: must be user:password, without a comma")
     return Secret(text)
+
+
+def _outbox_url() -> Secret | None:
+    text = os.environ.get("COURIER_OUTBOX_URL", "").strip()
+    if text and not re.match(r"[a-z0-9+_]+://", text):
+        raise SettingsError(
+            "COURIER_OUTBOX_URL: must look like postgresql+psycopg://user:password@host/name"
+        )
+    return Secret(text) if text else None
 
 
 def _api_url(*, allow_http: bool) -> str:

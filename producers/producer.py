@@ -24,6 +24,7 @@ from ..jobs.plain import kind
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from .bulk import Batch, Bulk, BulkLoad, Item, iterator_of
+from .deferred import Deferred
 from .intake import Intake, entry_of
 from .receipt import Receipt
 from .wakeup import WakeUp
@@ -112,6 +113,39 @@ class Producer:
             duplicate=job_id != job.job_id,
             _reading=partial(self.reading, intake.account),
         )
+
+    def defer(
+        self,
+        email: str,
+        attributes: Attributes,
+        *,
+        source: str | None = None,
+        occurred_at: datetime | None = None,
+        lane: Lane = "live",
+        only_changed: bool = False,
+        account: str | None = None,
+    ) -> Deferred:
+        """A job that is checked now, and handed over when somebody calls its `send`.
+
+        What the functions for transactions are made of. The arguments are those of
+        `add_attributes`.
+
+        Raises:
+            InvalidJob: something is not accepted; `errors` lists all that is, with its place.
+        """
+        intake = self._intake(account)
+        job = build_job(
+            email=email,
+            attributes=attributes,
+            source=source,
+            occurred_at=occurred_at,
+            lane=lane,
+            only_changed=only_changed,
+        )
+        entry_of(job)  # whether it is not too long
+        reading = partial(self.reading, intake.account)
+        receipt = Receipt(job_id=job.job_id, account=intake.account, _reading=reading)
+        return Deferred(job=job, receipt=receipt, intake=intake)
 
     def add_many(
         self,
