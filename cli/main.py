@@ -27,6 +27,7 @@ _COMMANDS = {
     "hash": "Print what stands for an email in the logs.",
     "import": "Queue the attributes of a whole table.",
     "metrics": "Serve metrics for Prometheus.",
+    "outbox": "Relay jobs that an application wrote into its own database.",
     "outcomes": "Show what became of jobs.",
     "pause": "Stop all deliveries of an account for now.",
     "ping": "Check Redis, ChartMogul, the API keys and the way there.",

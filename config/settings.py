@@ -52,6 +52,7 @@ VARIABLES = (
     "COURIER_MAX_ATTRIBUTES",
     "COURIER_MAX_PARALLEL",
     "COURIER_MAX_REQUEST_BYTES",
+    "COURIER_OUTBOX_URL",
     "COURIER_PROBE_DELAYS",
     "COURIER_RATE_LIMIT",
     "COURIER_REDIS_URL",
@@ -152,6 +153,8 @@ class Settings:
     """Seconds after which what a receiver did not take is dropped."""
     hook_timeout_s: float = 10
     """Seconds that a receiver may take for one event."""
+    outbox_url: Secret | None = None
+    """The database whose outbox a worker relays, as SQLAlchemy takes it."""
     flower_basic_auth: Secret | None = None
     """`user:password` for Flower; it listens beyond loopback only with one."""
     api_keys: Mapping[str, Secret] = field(default_factory=dict)
@@ -245,6 +248,7 @@ def load_settings(*, strict: bool = True) -> Settings:
         hook_email=_yes("COURIER_HOOK_EMAIL"),
         hook_retention_s=hook_retention_s,
         hook_timeout_s=_seconds("COURIER_HOOK_TIMEOUT", 10, at_least=0.1),
+        outbox_url=_outbox_url(),
         flower_basic_auth=_flower_basic_auth(),
         api_keys=_api_keys(accounts, default_account),
     )
@@ -466,6 +470,15 @@ def _flower_basic_auth() -> Secret | None:
     if not user or not password or "," in text:
         raise SettingsError("COURIER_FLOWER_BASIC_AUTH: must be user:password, without a comma")
     return Secret(text)
+
+
+def _outbox_url() -> Secret | None:
+    text = os.environ.get("COURIER_OUTBOX_URL", "").strip()
+    if text and not re.match(r"[a-z0-9+_]+://", text):
+        raise SettingsError(
+            "COURIER_OUTBOX_URL: must look like postgresql+psycopg://user:password@host/name"
+        )
+    return Secret(text) if text else None
 
 
 def _api_url(*, allow_http: bool) -> str:

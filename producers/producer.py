@@ -28,6 +28,7 @@ from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from ..state.removal import Removal
 from .bulk import Batch, Bulk, BulkLoad, Item, iterator_of
+from .deferred import Deferred
 from .flower_event import tell_flower
 from .intake import Intake, entry_of
 from .receipt import Receipt
@@ -122,6 +123,47 @@ class Producer:
             _reading=partial(self.reading, intake.account),
             _cancel=partial(self.cancel, account=intake.account),
         )
+
+    def defer(
+        self,
+        email: str,
+        attributes: Attributes,
+        *,
+        source: str | None = None,
+        occurred_at: datetime | None = None,
+        lane: Lane = "live",
+        only_changed: bool = False,
+        account: str | None = None,
+    ) -> Deferred:
+        """A job that is checked now, and handed over when somebody calls its `send`.
+
+        What the functions for transactions are made of. The arguments are those of
+        `add_attributes`.
+
+        Raises:
+            InvalidJob: something is not accepted; `errors` lists all that is, with its place.
+        """
+        intake = self._intake(account)
+        job = build_job(
+            email=email,
+            attributes=attributes,
+            source=source,
+            occurred_at=occurred_at,
+            lane=lane,
+            only_changed=only_changed,
+        )
+        with sending(intake.account) as sent:
+            if sent.traceparent is not None:
+                job = replace(job, traceparent=sent.traceparent)
+            entry_of(job)  # whether it is not too long
+            sent.taken(job.job_id)
+        receipt = Receipt(
+            job_id=job.job_id,
+            account=intake.account,
+            _reading=partial(self.reading, intake.account),
+            _cancel=partial(self.cancel, account=intake.account),
+        )
+        return Deferred(job=job, receipt=receipt, intake=intake)
 
     def add_many(
         self,

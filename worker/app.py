@@ -27,6 +27,7 @@ from ..config.redis_errors import RedisError
 from ..jobs.errors import OtherLayout
 from ..state.health import redis_health
 from ..state.email_hash import EmailHash
+from ..state.inbox import Inbox
 from ..state.keys import Keys
 from ..state.layout import check_layout
 from ..state.workers import Worker
@@ -209,6 +210,33 @@ class Ticking(bootsteps.StartStopStep):
             self._ticker.leave()
 
 
+class Relaying(bootsteps.StartStopStep):
+    """Relays the outbox in a thread of its own, where the settings name a database."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        """Nothing: Celery passes what a step may need."""
+
+    def start(self, worker: Any) -> None:
+        if settings.outbox_url is None:
+            return
+        try:
+            from .relay import Relay
+        except ModuleNotFoundError as error:
+            raise SystemExit(
+                f"Error: COURIER_OUTBOX_URL: {error.name} is not installed: "
+                "pip install 'attribute-courier[outbox]'"
+            ) from None
+        inboxes = {
+            name: Inbox(_client(), Keys(name), retention_s=settings.retention_s)
+            for name in settings.accounts
+        }
+        try:
+            relay = Relay(settings.outbox_url, inboxes, wake=_notifier.accept)
+        except SettingsError as error:
+            raise SystemExit(f"Error: {error}") from None
+        threading.Thread(target=relay.run, args=[stopping], name="outbox", daemon=True).start()
+
+
 def _tick(ticker: Ticker) -> None:
     wait_s = 0.0
     while not stopping.wait(wait_s):
@@ -306,5 +334,5 @@ def _report_from_a_child(**_: Any) -> None:
     threading.Thread(target=flush, name="events", daemon=True).start()
 
 
-app.steps["worker"].update({Checks, Living, Ticking})
+app.steps["worker"].update({Checks, Living, Ticking, Relaying})
 app.steps["consumer"].update({Reports, Watch})
