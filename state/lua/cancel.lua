@@ -73,7 +73,7 @@ if job and leased and string.find(box.state.sending or '', job.version, 1, true)
   return 'sending'
 end
 local taken = job and taken_versions(job)
-if (tonumber(attempts[2]) or 0) > 0 or job and (job.in_part or may_be_taken(box, job, taken)) then
+if (tonumber(attempts[2]) or 0) > 0 or job and may_be_taken(box, job, taken) then
   return 'attempted'
 end
 if job then
