@@ -96,7 +96,7 @@ package: $(DEV) ## Build the distributions into build/dist, and check what they 
 LOCK_BIN := build/lock/bin
 COMPILE := $(LOCK_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock"
-PRODUCTION := --extra flower --extra xlsx
+PRODUCTION := --extra flower --extra outbox --extra xlsx
 EXTRAS := $(PRODUCTION) --extra sandbox
 HELD := --constraint requirements-dev.txt --group build
 

@@ -25,8 +25,8 @@ from ..config.logs import say_as_json
 from ..config.network import check_for_work
 from ..config.redis_errors import RedisError
 from ..jobs.errors import OtherLayout
-from ..state.health import redis_health
 from ..state.email_hash import EmailHash
+from ..state.health import redis_health
 from ..state.inbox import Inbox
 from ..state.keys import Keys
 from ..state.layout import check_layout
@@ -303,6 +303,8 @@ class Watch(bootsteps.StartStopStep):
     def _look(transport: Any) -> None:
         for channel in transport.channels:
             channel.check_silence()
+
+
 @signals.celeryd_init.connect
 def _write_json_from_the_start(instance: Any = None, options: Any = None, **_: Any) -> None:
     """Where the log is JSON, so is what Celery says before it sets its log up, and beside it."""

@@ -238,7 +238,9 @@ def test_what_the_image_is_built_from_is_there_and_nothing_else_is_sent() -> Non
 
 def test_the_health_check_asks_the_worker_and_neither_redis_nor_chartmogul() -> None:
     """In the quick form (attribute_courier/__main__.py), and where it may write its file: /tmp."""
-    [command] = re.findall(r"^HEALTHCHECK .* CMD (.*)$", STAGES["production"][1], flags=re.MULTILINE)
+    [command] = re.findall(
+        r"^HEALTHCHECK .* CMD (.*)$", STAGES["production"][1], flags=re.MULTILINE
+    )
     assert json.loads(command) == ["courier", "health"]
     assert '\nENTRYPOINT ["courier"]\n' in STAGES["base"][1]
     assert '\nCMD ["worker"]' in STAGES["production"][1]
