@@ -69,6 +69,7 @@ SETTLED = (
     "delivered",
     "superseded",
     "unchanged",
+    "canceled",
     "unmatched",
     "unconfirmed",
     "invalid",

@@ -112,12 +112,11 @@ def describe(email: str, attributes: int, hashed: str = "") -> str:
     """What is for an email, in a line for people: `a***@example.com · 2 attributes`.
 
     Args:
-        hashed: the email's hash, by which one finds it in the log; shown behind it.
+        hashed: the email's hash, by which one finds it in the log.
     """
     # Of what made no job, the attributes are not known.
     count = f" · {attributes} {'attribute' if attributes == 1 else 'attributes'}"
-    shown = f"{redacted_email(email)} {hashed}".rstrip()
-    return shown + (count if attributes else "")
+    return redacted_email(email) + (count if attributes else "") + (hashed and f" · {hashed}")
 
 
 def _is_invisible(character: str) -> bool:

@@ -139,7 +139,7 @@ def test_no_outcome_shows_what_is_private(courier: Courier) -> None:
     hashed = EmailHash(lambda: courier.client).of(f"deli.vered{DOMAIN}")
     assert f"email={hashed}" in log_text, "what may be seen"
     assert "***@" not in log_text
-    assert f"d***@corp.example {hashed}" in sent.encode().decode("unicode_escape")
+    assert f"d***@corp.example · 2 attributes · {hashed}" in sent.encode().decode("unicode_escape")
     for text in private:
         assert text.lower() not in sent.lower(), text
         assert text.lower() not in log_text.lower(), text

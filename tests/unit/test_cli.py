@@ -30,8 +30,9 @@ from ..cli_runner import CliRunner
 ADA = "ada@example.com"
 KEYS = Keys("default")
 COMMANDS = [
-    "add", "cancel", "demo", "doctor", "flower", "forget", "health", "import", "outcomes", "pause",
-    "ping", "replay", "resume", "sandbox", "status", "top", "up", "worker",
+    "add", "cancel", "demo", "doctor", "flower", "forget", "hash", "health", "import", "metrics",
+    "outbox", "outcomes", "pause", "ping", "replay", "resume", "sandbox", "status", "top", "up",
+    "worker",
 ]  # fmt: skip
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 OUTCOME = Outcome(

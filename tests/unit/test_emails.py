@@ -180,7 +180,7 @@ def test_what_is_for_an_email_is_described_in_a_line_without_it() -> None:
     assert describe("ada@example.com", 1) == "a***@example.com · 1 attribute"
     assert describe("ada@example.com", 2) == "a***@example.com · 2 attributes"
     assert describe("ada@example.com", 0) == "a***@example.com"
-    assert describe("ada@example.com", 2, "f00d") == "a***@example.com f00d · 2 attributes"
+    assert describe("ada@example.com", 2, "f00d") == "a***@example.com · 2 attributes · f00d"
 
 
 class TestHash:

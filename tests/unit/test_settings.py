@@ -107,6 +107,7 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_HOOK_EMAIL", "true", "hook_email", True),
     ("COURIER_HOOK_RETENTION", "1d", "hook_retention_s", 86_400),
     ("COURIER_HOOK_TIMEOUT", "3s", "hook_timeout_s", 3),
+    ("COURIER_OUTBOX_URL", "sqlite:///a.db", "outbox_url", Secret("sqlite:///a.db")),
     ("COURIER_FLOWER_BASIC_AUTH", "ada:a:b", "flower_basic_auth", Secret("ada:a:b")),
     ("CHARTMOGUL_API_KEY", "key", "api_keys", {"default": Secret("key")}),
 ]  # fmt: skip

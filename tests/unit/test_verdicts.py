@@ -120,13 +120,18 @@ class TestNothingCameBack:
     def test_is_the_servers_and_may_act_only_if_it_was_sent(self, sent: bool) -> None:
         verdict = judge(NoAnswer(reason="the connection failed", sent=sent))
         assert verdict == Verdict(
-            kind=Kind.SERVER, message="the connection failed", may_still_act=sent
+            kind=Kind.SERVER,
+            message="the connection failed",
+            may_still_act=sent,
+            no_answer="connection",
         )
+        late = judge(NoAnswer(reason="too late", sent=sent, timed_out=True))
+        assert (late.attempt_class, late.reason) == ("timeout", "timeout")
 
     def test_is_the_accounts_where_our_own_side_is_at_fault(self) -> None:
         reason = "the proxy at proxy:3128 refused (407)"
         verdict = judge(NoAnswer(reason=reason, sent=False, own_side=True))
-        assert verdict == Verdict(kind=Kind.ACCOUNT, message=reason)
+        assert verdict == Verdict(kind=Kind.ACCOUNT, message=reason, no_answer="own_side")
 
 
 class TestA2xx:
