@@ -122,6 +122,14 @@ class TestInTheMailbox:
         assert account.status(older) == "superseded"
         assert account.status(partly) == "delivered"
 
+    def test_nothing_older_follows_what_it_replaced(self, account: Account) -> None:
+        waits = account.staged(plan="basic", age=7)
+        job = account.staged(plan="pro")
+        assert cancels(account, job) == "canceled"
+        assert account.stage(account.job(ago_s=60, plan="old", seats=3)) == "staged"
+        assert account.deliver_all() == [{"age": 7, "seats": 3}]
+        assert account.status(waits) == "delivered"
+
     @pytest.mark.parametrize("lane", ["live", "bulk"])
     def test_in_each_lane_no_place_is_left(self, account: Account, lane: str) -> None:
         job = account.staged(lane=lane, plan="pro")
