@@ -37,8 +37,9 @@ def command(port: int, host: str) -> None:
         )
     with needing("flower"):
         from ..operate.flower import add_pages
+        from ..operate.metrics import metrics_text
 
-    add_pages(settings)
+    add_pages(settings, metrics=lambda: metrics_text(settings))
     if settings.flower_basic_auth is not None:
         # By the environment, since the arguments of a process are everybody's to read.
         os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth.reveal()

@@ -142,6 +142,7 @@ SAMPLES = {
     "COURIER_HOOK_URL": "https://app.example/hook",
     "COURIER_KEEP_DELIVERED": "1d",
     "COURIER_LOG_FORMAT": "json",
+    "COURIER_OUTBOX_URL": "sqlite:///app.db",
     "COURIER_MAX_ATTRIBUTES": "10",
     "COURIER_MAX_PARALLEL": "5",
     "COURIER_MAX_REQUEST_BYTES": "10000",
@@ -207,7 +208,7 @@ def test_a_variable_set_to_its_documented_default_changes_nothing(
     name: str, default: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not default:
-        assert re.search(r"KEY|AUTH|ACCOUNTS|HOOK", name), f"{name} has a default: write it down"
+        assert re.search(r"KEY|AUTH|ACCOUNTS|HOOK|OUTBOX", name), f"{name} has a default: write it down"
         return
     without = load_settings()
     monkeypatch.setenv(name, default)
