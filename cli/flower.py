@@ -36,10 +36,13 @@ def command(port: int, host: str) -> None:
             "Flower can stop workers and send tasks"
         )
     with needing("flower"):
-        from ..operate.flower import add_pages
-        from ..operate.metrics import metrics_text
+        from prometheus_client import generate_latest
 
-    add_pages(settings, metrics=lambda: metrics_text(settings))
+        from ..operate.flower import add_pages
+        from ..operate.metrics import registry
+
+    metrics = registry(settings)
+    add_pages(settings, metrics=lambda: generate_latest(metrics))
     if settings.flower_basic_auth is not None:
         # By the environment, since the arguments of a process are everybody's to read.
         os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth.reveal()
