@@ -21,6 +21,7 @@ _COMMANDS = {
     "demo": "Show the way of a job on real parts, in half a minute.",
     "flower": "Watch the jobs in a browser.",
     "import": "Queue the attributes of a whole table.",
+    "metrics": "Serve metrics for Prometheus.",
     "outcomes": "Show what became of jobs.",
     "pause": "Stop all deliveries of an account for now.",
     "ping": "Check Redis, ChartMogul, the API keys and the way there.",

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 TEXT = COMPOSE.read_text("utf-8")
 SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(TEXT)["services"]
-OURS = ["flower", "sandbox", "worker"]
+OURS = ["flower", "metrics", "sandbox", "worker"]
+MONITORING = ["grafana", "metrics", "prometheus"]
 
 WORKER_GRACE_S = 40
 """How long a worker that is asked to stop may take to finish what it has in flight."""
@@ -58,9 +59,14 @@ def test_redis_keeps_its_data_evicts_nothing_and_asks_for_a_password() -> None:
     assert redis["volumes"] == ["redis-data:/data"]
 
 
-def test_only_flower_is_published_and_only_on_loopback() -> None:
+def test_only_what_one_looks_at_is_published_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"flower": ["127.0.0.1:5555:5555"]}
+    assert published == {
+        "flower": ["127.0.0.1:5555:5555"],
+        "grafana": ["127.0.0.1:3000:3000"],
+        "metrics": ["127.0.0.1:9464:9464"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+    }
     assert not [name for name, service in SERVICES.items() if "network_mode" in service]
 
 
@@ -111,12 +117,13 @@ def test_a_service_comes_back_by_itself_and_can_do_little_harm(name: str) -> Non
 
 
 def test_what_needs_redis_waits_until_it_answers() -> None:
-    for name in ("flower", "worker"):
+    for name in ("flower", "metrics", "worker"):
         assert SERVICES[name]["depends_on"]["redis"] == {"condition": "service_healthy"}
 
 
-def test_the_stand_in_runs_only_when_asked_for() -> None:
-    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["sandbox"]
+def test_the_stand_in_and_monitoring_run_only_when_asked_for() -> None:
+    profiles = {name: each["profiles"] for name, each in SERVICES.items() if "profiles" in each}
+    assert profiles == {"sandbox": ["sandbox"], **dict.fromkeys(MONITORING, ["monitoring"])}
     assert SERVICES["worker"]["depends_on"]["sandbox"]["required"] is False
 
 
@@ -132,6 +139,24 @@ def test_a_service_runs_a_command_that_courier_has(service: str) -> None:
     assert command is not None
     options = command.make_context(name, list(arguments), parent=context).params
     assert options.get("host") != "127.0.0.1", "nobody reaches a container's loopback"
+
+
+def test_nobody_can_log_in_to_grafana_and_it_asks_nobody() -> None:
+    """There is no password then, which an example could give away."""
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert not [name for name in environment if "PASSWORD" in name]
+
+
+def test_what_monitoring_mounts_is_in_the_checkout_and_cannot_be_changed() -> None:
+    for name in MONITORING:
+        for volume in SERVICES[name].get("volumes", ()):
+            source, target, *options = volume.split(":")
+            if source.startswith("."):
+                assert (ROOT / source).exists(), source
+                assert options == ["ro"], target
 
 
 # --- the image ---------------------------------------------------------------------------------
