@@ -16,6 +16,7 @@ from .settings import Settings
 RedisError = redis.RedisError
 AuthenticationError = redis.AuthenticationError
 DataError = redis.DataError
+OutOfMemoryError = redis.OutOfMemoryError
 """These are for rooms that do not import redis."""
 
 PRODUCER_RIGHTS = (

@@ -22,6 +22,28 @@ Status = Literal[
 STATUSES: tuple[Status, ...] = get_args(Status)
 REPLAYABLE: tuple[Status, ...] = ("failed", "unmatched", "unconfirmed", "refused")
 """Outcomes after which a job's values are kept, so that it can be sent again."""
+Reason = Literal[
+    "",
+    "no_customer",
+    "not_shown",
+    "no_proof",
+    "content",
+    "too_large",
+    "server",
+    "timeout",
+    "connection",
+    "not_chartmogul",
+    "account",
+    "pace",
+    "schema",
+    "future",
+    "type",
+    "asked",
+    "forgotten",
+]
+"""In one word, why a job did not end well, or why it was not delivered the last time it was tried.
+`docs/outcomes.md` says what each means. Empty for a job that ended well, or was not tried yet."""
+REASONS: tuple[Reason, ...] = get_args(Reason)
 SUCCESSES: frozenset[Status] = frozenset({"delivered", "superseded", "unchanged"})
 
 
@@ -49,6 +71,8 @@ class Outcome:
     """Requests made for the job."""
     http_status: int | None = None
     """Of the last answer."""
+    reason: Reason = ""
+    """Why, as a word to count by."""
     message: str | None = None
     """Why, in words; without the email and the values."""
     warning: str | None = None

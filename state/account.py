@@ -12,8 +12,10 @@ import redis
 
 from ..jobs.job import time_of
 from ..jobs.outcome import REPLAYABLE, STATUSES, Status
+from .counts import Counts, counts_of
 from .keys import Keys
 from .scripts import Script
+from .workers import Worker, alive
 
 STEP_SHOWN_S = 3600
 """A step of Redis's clock is shown for so long."""
@@ -63,10 +65,13 @@ class AccountStatus:
     """How an account stands, at one moment."""
 
     account: str
+    at: datetime
+    """The moment, by Redis's clock."""
     inbox: int
     """Jobs that no worker has accepted yet."""
-    inbox_oldest_s: float
-    """Seconds since the oldest of them came that no worker has taken."""
+    inbox_live: Lane
+    inbox_bulk: Lane
+    """Of these, the jobs in each lane, since they arrived."""
     live: Lane
     bulk: Lane
     failing: Lane
@@ -76,19 +81,59 @@ class AccountStatus:
     in_flight: int
     """Emails that a worker delivers now."""
     rate: float
-    """Requests a second now."""
+    """Requests a second that may leave now."""
     rate_limit: float
     """Requests a second allowed here."""
+    requests_per_s: float
+    """Requests that left within the last second."""
+    delivered_per_s: float
+    """Jobs that were delivered within the last minute or so, a second."""
+    last_delivered_at: datetime | None
+    """By Redis's clock."""
     held_for_s: float
     """Seconds that ChartMogul has asked to wait for; 0 for none."""
     pause: Pause | None
     circuit: Circuit | None
+    failing_in_a_row: int
+    """Emails on which the server failed, one after the other, with no success between."""
+    failing_reason: str | None
+    """What the last of these answers was."""
+    workers: tuple[Worker, ...]
+    """Workers that are alive and serve this account."""
     clock_step: ClockStep | None
     """The last step of Redis's clock, within an hour."""
+    clock_steps: int
+    """Steps of Redis's clock since the account began."""
     repairs: int
     """Mailboxes and jobs that nothing pointed to, and that were found."""
-    last_hour: dict[Status, int]
-    """How many jobs were settled with which outcome."""
+    counts: Counts
+    """What was counted since the account began."""
+    hour: Counts
+    """What was counted within the last hour."""
+    layout: str | None
+    """Which form the account's keys have; None before a worker has been there."""
+
+    @property
+    def inbox_oldest_s(self) -> float:
+        """Seconds since the oldest job came that no worker has accepted."""
+        return max(self.inbox_live.oldest_s, self.inbox_bulk.oldest_s)
+
+    @property
+    def last_hour(self) -> dict[Status, int]:
+        """How many jobs were settled with which outcome within the last hour."""
+        found = self.hour.by_status()
+        return {status: found[status] for status in STATUSES if status in found}
+
+    @property
+    def waiting(self) -> int:
+        """Jobs and emails that could be delivered now, as far as they are concerned."""
+        return self.inbox + self.live.due + self.bulk.due + self.failing.due
+
+    def oldest_s(self, lane: Literal["live", "bulk"]) -> float:
+        """Seconds that the first job or email of a lane has been waiting."""
+        inbox = {"live": self.inbox_live, "bulk": self.inbox_bulk}[lane]
+        due = {"live": self.live, "bulk": self.bulk}[lane]
+        return max(inbox.oldest_s, due.oldest_s)
 
     @property
     def state(self) -> str:
@@ -205,27 +250,37 @@ class AccountHealth:
         found = json.loads(self._status(rate_limit=self._rate_limit))
         now_us = int(found["redis_us"])
         now = time_of(now_us)
-        settled = found["settled"] or {}
-        live, bulk, failing = (
-            _lane(now_us, found["lanes"][name]) for name in ("live", "bulk", "failing")
+        lanes = {name: _lane(now_us, lane) for name, lane in found["lanes"].items()}
+        circuit, clock = found.get("circuit") or {}, found.get("clock") or {}
+        fields = found["counts"] or {}  # Lua writes an empty table as a list
+        counts, hour, lately = (
+            counts_of(now, fields.get(name) or {}) for name in ("now", "hour", "lately")
         )
+        delivered_at = (fields.get("now") or {}).get("delivered_at")
         return AccountStatus(
             account=self._keys.account,
+            at=now,
             inbox=int(found["inbox"]),
-            inbox_oldest_s=_age_s(now_us, found.get("inbox_since")),
-            live=live,
-            bulk=bulk,
-            failing=failing,
+            **lanes,
             later=int(found["later"]),
             in_flight=int(found["in_flight"]),
             rate=float(found["rate"]),
             rate_limit=self._rate_limit,
+            requests_per_s=float(found["requests"]),
+            delivered_per_s=counts.since(lately).delivered / (int(found["lately_us"]) / 1e6),
+            last_delivered_at=time_of(int(delivered_at)) if delivered_at else None,
             held_for_s=int(found["hold_us"]) / 1e6,
             pause=_pause(found.get("pause"), now),
-            circuit=_circuit(found.get("circuit"), now),
-            clock_step=_clock_step(found.get("clock") or {}, now),
+            circuit=_circuit(circuit, now),
+            failing_in_a_row=int(circuit.get("emails", 0)),
+            failing_reason=circuit.get("reason"),
+            workers=tuple(alive(found.get("workers") or {}, now_us)),
+            clock_step=_clock_step(clock, now),
+            clock_steps=int(clock.get("steps", 0)),
             repairs=int((found.get("repairs") or {}).get("count", 0)),
-            last_hour={status: int(settled[status]) for status in STATUSES if status in settled},
+            counts=counts,
+            hour=counts.since(hour),
+            layout=found.get("layout") or None,
         )
 
 
@@ -245,7 +300,7 @@ def _pause(fields: Mapping[str, str] | None, now: datetime) -> Pause | None:
 
 
 def _circuit(fields: Mapping[str, str] | None, now: datetime) -> Circuit | None:
-    if not fields:
+    if not fields or "opened" not in fields:
         return None
     return Circuit(
         reason=fields["reason"],

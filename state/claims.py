@@ -148,6 +148,10 @@ class AccountNews:
 
     kind: str
     """Of the verdict: `server`, `pace`, `account` and others."""
+    attempt_class: str = "2xx"
+    """What the attempt counts as."""
+    took_s: float | None = None
+    """Seconds from the request's write to the end of the answer, or of the wait for it."""
     reason: str = ""
     """In words, without what is private."""
     retry_after_s: float | None = None

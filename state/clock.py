@@ -34,6 +34,8 @@ class ClockWatch:
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
         self._before: tuple[float, float] | None = None
+        self.now_us = 0
+        """What Redis's clock said the last time, in microseconds since 1970."""
 
     def step_s(self) -> float | None:
         """Seconds by which Redis's clock stepped since the last call; below 0: back. None if not.
@@ -44,7 +46,8 @@ class ClockWatch:
         asked_s = time.monotonic()
         seconds, microseconds = self._client.time()
         answered_s = time.monotonic()
-        redis_s = int(seconds) + int(microseconds) / 1e6
+        self.now_us = int(seconds) * 1_000_000 + int(microseconds)
+        redis_s = self.now_us / 1e6
         own_s = (asked_s + answered_s) / 2
         before, self._before = self._before, (redis_s, own_s)
         if before is None:

@@ -1,6 +1,10 @@
-"""Is Redis fit for the courier's work? What `courier ping` asks it."""
+"""Is Redis fit for the courier's work?"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -28,10 +32,88 @@ TYPES = {
     "types": "hash",
     "outcomes": "stream",
     "layout": "string",
+    "counts": "hash",
+    "workers": "hash",
 }
 """The type of each key that an account has once, by the key's name behind the prefix."""
 QUEUES = ("courier:celery:accept", "courier:celery:deliver")
 _PROBE = "courier:ping"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisHealth:
+    """What Redis says of itself; None where it does not tell this user."""
+
+    version: str | None = None
+    used_bytes: int | None = None
+    """Memory in use."""
+    maxmemory_bytes: int | None = None
+    """The most that it may use; 0 for no limit."""
+    policy: str | None = None
+    """What it does at that limit: its `maxmemory-policy`."""
+    evicted_keys: int | None = None
+    """Keys that it threw away since it started."""
+    persists: bool | None = None
+    """Whether its data outlives its process: an append-only file, or snapshots."""
+    append_only: bool | None = None
+    """Whether it is the append-only file: snapshots lose the last minutes."""
+    save_failed: bool = False
+    """Whether its last attempt to write its data to disk failed."""
+    replicas: int | None = None
+    role: str | None = None
+    """`master`, or `slave` for a replica."""
+
+    @property
+    def evicts(self) -> bool:
+        """Whether it throws keys away when its memory is full."""
+        return self.policy not in (None, "noeviction") and self.maxmemory_bytes != 0
+
+    @property
+    def head_room(self) -> float | None:
+        """The share of its memory that is free; None without a limit."""
+        if not self.maxmemory_bytes or self.used_bytes is None:
+            return None
+        return max(0.0, 1 - self.used_bytes / self.maxmemory_bytes)
+
+
+def redis_health(client: redis.Redis) -> RedisHealth:
+    """How Redis is, in two commands that need the rights for INFO and CONFIG.
+
+    Raises:
+        redis.RedisError: it does not answer, or answers with another error than a missing right.
+    """
+    any_client: Any = client
+    try:
+        info = any_client.info()
+    except redis.exceptions.NoPermissionError:
+        return RedisHealth()
+    append_only = bool(info.get("aof_enabled"))
+    return RedisHealth(
+        version=str(info.get("valkey_version") or info.get("redis_version") or "") or None,
+        used_bytes=_number(info, "used_memory"),
+        maxmemory_bytes=_number(info, "maxmemory"),
+        policy=info.get("maxmemory_policy"),
+        evicted_keys=_number(info, "evicted_keys"),
+        persists=append_only or _snapshots(any_client),
+        append_only=append_only,
+        save_failed=(
+            info.get("rdb_last_bgsave_status", "ok") != "ok"
+            or info.get("aof_last_write_status", "ok") != "ok"
+        ),
+        replicas=_number(info, "connected_slaves"),
+        role=info.get("role"),
+    )
+
+
+def _snapshots(client: Any) -> bool | None:
+    try:
+        return bool(client.config_get("save").get("save"))
+    except redis.ResponseError:  # no right, or a service that has no CONFIG
+        return None
+
+
+def _number(info: Mapping[str, Any], name: str) -> int | None:
+    return int(info[name]) if name in info else None
 
 
 def version(client: redis.Redis) -> str:

@@ -10,6 +10,7 @@ import redis
 
 from ..jobs.emails import mailbox_id_of
 from ..jobs.job import Lane
+from ..jobs.outcome import Reason
 from .keys import Keys, idempotency_hash
 from .scripts import Script
 
@@ -132,10 +133,14 @@ class Inbox:
             for job_id, wire, entry in zip(*[iter(flat)] * 3, strict=True)
         ]
 
-    def reject(self, taken: Taken, reasons: str, *, email: str | None = None) -> bool:
+    def reject(
+        self, taken: Taken, reasons: str, *, reason: Reason = "schema", email: str | None = None
+    ) -> bool:
         """Record as `invalid` what makes no job. False when it has an outcome already."""
         known = {} if email is None else {"email": email, "mailbox": mailbox_id_of(email)}
-        return bool(self._reject(taken.job_id, taken.entry, reasons, **self._kept, **known))
+        return bool(
+            self._reject(taken.job_id, taken.entry, reasons, reason=reason, **self._kept, **known)
+        )
 
     def waiting(self) -> int:
         """How many jobs no worker has accepted yet."""

@@ -184,11 +184,14 @@ class Mailboxes:
     def _answer_args(self, claim: Claim, news: AccountNews) -> dict[str, object]:
         arg: dict[str, object] = {
             "kind": news.kind,
+            "class": news.attempt_class,
             "claimed_us": claim.account_us,
             "rate_limit": self._limits.rate_limit,
             "reason": news.reason,
             "fresh": claim.failures == 0,
         }
+        if news.took_s:
+            arg["took_us"] = round(news.took_s * 1e6)
         if news.kind == "account":
             arg["probe_delays_us"] = [round(delay_s * 1e6) for delay_s in news.probe_delays_s]
         if news.retry_after_s is not None:

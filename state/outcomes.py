@@ -12,7 +12,7 @@ import redis
 
 from ..jobs.emails import mailbox_id_of
 from ..jobs.job import time_of
-from ..jobs.outcome import STATUSES, Customer, Outcome, Status
+from ..jobs.outcome import REASONS, STATUSES, Customer, Outcome, Status
 from ..jobs.text import printable
 from .keys import Keys
 from .scripts import as_bytes
@@ -44,6 +44,7 @@ _LONG = {
     "x": "settled",
     "d": "document",
     "r": "arrived",
+    "b": "reason",
 }
 """Names of a settled job's fields: short in Redis, since there are many (`lua/_outcome.lua`).
 
@@ -212,6 +213,7 @@ def outcome_of(job_id: str, account: str, fields: Mapping[str, str]) -> Outcome:
         keys=tuple(filter(None, fields.get("keys", "").split(","))),
         attempts=int(fields.get("attempts", 0)),
         http_status=int(fields["http_status"]) if fields.get("http_status") else None,
+        reason=reason if (reason := fields.get("reason", "")) in REASONS else "",
         message=fields.get("message") or None,
         warning=fields.get("warning") or None,
         customers=tuple(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -29,6 +28,7 @@ from attribute_courier.state.claims import (
     Staged,
     Wait,
 )
+from attribute_courier.state.counts import Counters
 from attribute_courier.state.inbox import Entry, Inbox, Taken
 from attribute_courier.state.keys import Keys
 from attribute_courier.state.mailboxes import Mailboxes
@@ -57,7 +57,7 @@ EMPTIES_ITSELF = {
     "waiting",
 }
 """Kept without end, and gone when no job waits."""
-CAPPED = {"outcomes", "types", "ledger", "pace", "clock", "arrivals", "repairs"}
+CAPPED = {"outcomes", "types", "ledger", "pace", "clock", "arrivals", "repairs", "counts"}
 """Kept without end, and small."""
 
 
@@ -237,12 +237,8 @@ class Account:
         return set(self.client.hkeys(KEYS.inbox))
 
     def counted(self) -> dict[str, int]:
-        """How many jobs were settled with which outcome, in the minutes of this test."""
-        found: Counter[str] = Counter()
-        for name in self.client.scan_iter(KEYS.of("counters", "*")):
-            for status, count in self.client.hgetall(name).items():
-                found[status] += int(count)
-        return dict(found)
+        """How many jobs were settled with which outcome."""
+        return dict(Counters(self.client, KEYS).now().by_status())
 
     def size(self, name: str) -> int:
         return int(self.client.zcard(KEYS.of(name)))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ..jobs.errors import InvalidJob, UnknownWireVersion
 from ..jobs.job import AttributeJob
+from ..jobs.outcome import Reason
 from ..jobs.schema import email_of_wire, load_wire
 from ..state.inbox import Inbox, Taken
 from ..state.mailboxes import Mailboxes
@@ -102,9 +103,10 @@ class Acceptance:
             settled += staged.superseded
             match staged.result:
                 case "future":
-                    self._reject(each, "occurred_at: lies more than 5 minutes ahead of all clocks")
+                    text = "occurred_at: lies more than 5 minutes ahead of all clocks"
+                    self._reject(each, text, "future")
                 case "mistyped":
-                    self._reject(each, f"{staged.mistyped} (COURIER_STRICT_TYPES)")
+                    self._reject(each, f"{staged.mistyped} (COURIER_STRICT_TYPES)", "type")
                 case "error":
                     log.error("job %s: not accepted, tried again: %s", each.job_id, staged.mistyped)
                 case "staged" if job.lane == "live":
@@ -113,10 +115,11 @@ class Acceptance:
                     settled.append(job.job_id)
         self._report(settled)
 
-    def _reject(self, taken: Taken, reasons: str) -> None:
+    def _reject(self, taken: Taken, reasons: str, reason: Reason = "schema") -> None:
         if len(reasons) > MAX_REASONS:
             reasons = reasons[: MAX_REASONS - 1] + "…"
-        if self._inbox.reject(taken, reasons, email=email_of_wire(taken.wire)):
+        email = email_of_wire(taken.wire)
+        if self._inbox.reject(taken, reasons, reason=reason, email=email):
             log.warning("job %s: invalid: %.500s", _printable(taken.job_id), reasons)
             self._report([taken.job_id])
 

@@ -6,9 +6,12 @@ Reads the settings when it is imported.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 from celery import bootsteps, signals
@@ -22,6 +25,7 @@ from ..config.redis_errors import RedisError
 from ..jobs.errors import OtherLayout
 from ..state.keys import Keys
 from ..state.layout import check_layout
+from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
 from .notifier import Notifier
 from .ticker import Ticker
@@ -100,14 +104,27 @@ class Checks(bootsteps.Step):
         _notifier.hostname = worker.hostname
 
 
+def _description(worker: Any) -> Worker:
+    """This worker process, as it says that it is alive."""
+    return Worker(
+        id=secrets.token_hex(8),
+        name=worker.hostname,
+        version=version("attribute-courier"),
+        pool=getattr(worker.pool_cls, "__module__", "").rpartition(".")[2],
+        concurrency=worker.concurrency or 1,
+        started_at=datetime.now(UTC),
+    )
+
+
 class Ticking(bootsteps.StartStopStep):
     """Runs the ticker in a thread of its own, from the worker's start to its stop."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
-        """Nothing: Celery passes what a step may need."""
+        self._ticker: Ticker | None = None
 
     def start(self, worker: Any) -> None:
-        ticker = Ticker(_client(), {name: account_worker_of(name) for name in settings.accounts})
+        workers = {name: account_worker_of(name) for name in settings.accounts}
+        self._ticker = ticker = Ticker(_client(), workers, me=_description(worker))
         try:
             for account in settings.accounts:
                 know_layout(account)
@@ -120,6 +137,8 @@ class Ticking(bootsteps.StartStopStep):
 
     def stop(self, worker: Any) -> None:
         stopping.set()
+        if self._ticker is not None:
+            self._ticker.leave()
 
 
 def _tick(ticker: Ticker) -> None:

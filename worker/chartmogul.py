@@ -67,6 +67,8 @@ class NoAnswer:
     """Whether the request may have reached ChartMogul, which then may still act on it."""
     own_side: bool = False
     """Whether our own side is at fault: a proxy, a certificate, the configuration."""
+    timed_out: bool = field(default=False, compare=False)
+    """Whether the time was up."""
     elapsed_s: float = field(default=0.0, compare=False)
     """Seconds since the write; 0 when nothing was sent."""
 
@@ -226,7 +228,10 @@ class _Line:
             self._close()
             sent = self._sent_s is not None
             reason = f"no answer within {self._timeout_s:g} s" if self.over else _reason(error)
-            return NoAnswer(reason=reason, sent=sent, elapsed_s=self._elapsed_s())
+            timed_out = self.over or isinstance(error, TimeoutError)
+            return NoAnswer(
+                reason=reason, sent=sent, timed_out=timed_out, elapsed_s=self._elapsed_s()
+            )
 
     def before_write(self) -> None:
         """To be called directly before a request's bytes are written. Raises `_TooLate`."""

@@ -154,6 +154,8 @@ class Deliveries:
             settlement,
             AccountNews(
                 kind=verdict.kind,
+                attempt_class=verdict.attempt_class,
+                took_s=answer.elapsed_s,
                 reason=reason,
                 retry_after_s=verdict.retry_after_s,
                 probe_delays_s=self._probe_delays_s,

@@ -10,7 +10,7 @@ from typing import Literal
 from ..config.settings import Confirm
 from ..jobs.errors import InvalidJob
 from ..jobs.job import AttributeJob
-from ..jobs.outcome import REPLAYABLE, Status, customers_phrase
+from ..jobs.outcome import REPLAYABLE, SUCCESSES, Status, customers_phrase
 from ..jobs.schema import dump_wire
 from ..state.claims import Claim, JobResult, PendingJob, Settlement, Value
 from ..state.outcomes import customers_field
@@ -93,6 +93,7 @@ class _Request:
         """What the outcome says of the answer; all fields each time, so that none is left over."""
         return {
             "http_status": self.verdict.http_status or "",
+            "reason": self.verdict.reason,
             "message": self.reason,
             "customers": customers_field(self.verdict.entries),
             "failing_since": "",
@@ -104,6 +105,8 @@ class _Request:
     def result(
         self, job: PendingJob, status: Status, fields: Fields, *, failed_alone: bool = False
     ) -> JobResult:
+        if status in SUCCESSES:
+            fields = fields | {"reason": ""}
         if status in REPLAYABLE:
             fields = fields | self._document(job)
         return JobResult(job_id=job.job_id, status=status, fields=fields, failed_alone=failed_alone)

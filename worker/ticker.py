@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from ..config.connections import Client
-from ..config.redis_errors import RedisError
+from ..config.redis_errors import OutOfMemoryError, RedisError
 from ..state.clock import ClockWatch, work_exists
 from ..state.keys import Keys
 from ..state.repair import EVERY_S, repair
+from ..state.workers import BEAT_S, Worker, Workers
 from .account_worker import TICK_S, AccountWorker
 
 log = logging.getLogger(__name__)
@@ -26,12 +29,16 @@ class Ticker:
     Args:
         client: a connection with `decode_responses`.
         workers: account → its worker.
+        me: the worker process, as it says that it is alive.
     """
 
-    def __init__(self, client: Client, workers: Mapping[str, AccountWorker]) -> None:
+    def __init__(self, client: Client, workers: Mapping[str, AccountWorker], *, me: Worker) -> None:
         self._client = client
         self._workers = workers
         self._clock = ClockWatch(client)
+        self._me = me
+        self._alive = Workers(client, workers)
+        self._beats_at_s = 0.0
 
     def tick(self) -> float:
         """Look once. Returns seconds until the next look, at most `TICK_S`.
@@ -40,6 +47,7 @@ class Ticker:
             RedisError: Redis fails.
         """
         step_s = self._clock.step_s()
+        self._beat()
         if step_s is not None:
             self._note_step(step_s)
         if not work_exists(self._client, list(self._workers)):
@@ -53,6 +61,20 @@ class Ticker:
         if errors:
             raise errors[0]
         return wait_s
+
+    def _beat(self) -> None:
+        """Say that this worker is alive, now and then."""
+        now_s = time.monotonic()
+        if now_s < self._beats_at_s:
+            return
+        with suppress(OutOfMemoryError):  # a full Redis; the rest of a tick says so
+            self._alive.beat(self._me, self._clock.now_us)
+        self._beats_at_s = now_s + BEAT_S
+
+    def leave(self) -> None:
+        """Say that this worker has ended. A Redis that does not answer finds out by itself."""
+        with suppress(RedisError):
+            self._alive.leave(self._me.id)
 
     def _note_step(self, step_s: float) -> None:
         direction = "ahead" if step_s > 0 else "back"
@@ -69,6 +91,8 @@ class Ticker:
         """Find what nothing points to, at the start and now and then, until it is to stop."""
         at_start = True
         while not stopping.is_set():
+            with suppress(RedisError):  # no harm is done: they count as gone long since
+                self._alive.forget_the_dead()
             for account in self._workers:
                 try:
                     found = repair(self._client, Keys(account), at_start=at_start)

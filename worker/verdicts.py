@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
+from ..jobs.outcome import Reason
 from .bodies import (
     CODES,
     custom_of,
@@ -64,6 +65,35 @@ class Verdict:
     """Seconds that the answer asks to wait."""
     may_still_act: bool = False
     """Whether the request may take effect later on, so that the next one has to wait."""
+    no_answer: Literal["", "timeout", "connection", "own_side"] = ""
+    """Why nothing came back, if nothing did."""
+
+    @property
+    def attempt_class(self) -> str:
+        """What the attempt counts as: `2xx`, `4xx`, `429`, `timeout` and so on."""
+        if self.no_answer or self.http_status is None:
+            return self.no_answer or "connection"
+        return "429" if self.http_status == 429 else f"{self.http_status // 100}xx"
+
+    @property
+    def reason(self) -> Reason:
+        """Why a job of this request is not delivered, if it is not."""
+        match self.kind:
+            case Kind.TAKEN:
+                return "not_shown" if self.entries else "no_proof"
+            case Kind.UNMATCHED:
+                return "no_customer"
+            case Kind.CONTENT:
+                return "too_large" if self.http_status == 413 else "content"
+            case Kind.ACCOUNT:
+                return "account"
+            case Kind.PACE:
+                return "pace"
+            case Kind.ROUTE:
+                return "not_chartmogul"
+        if self.http_status is None:
+            return "timeout" if self.no_answer == "timeout" else "connection"
+        return "not_chartmogul" if self.strange else "server"
 
     @property
     def route_in_doubt(self) -> bool:
@@ -110,7 +140,13 @@ def judge(answer: Answer | NoAnswer) -> Verdict:
     """The verdict on an answer. Never fails on the answer's form."""
     if isinstance(answer, NoAnswer):
         kind = Kind.ACCOUNT if answer.own_side else Kind.SERVER
-        return Verdict(kind=kind, message=answer.reason, may_still_act=answer.sent)
+        why: Literal["timeout", "connection"] = "timeout" if answer.timed_out else "connection"
+        return Verdict(
+            kind=kind,
+            message=answer.reason,
+            may_still_act=answer.sent,
+            no_answer="own_side" if answer.own_side else why,
+        )
     document = document_of(answer.body)
     if 200 <= answer.status < 300:
         return replace(_judge_2xx(answer, document), retry_after_s=answer.retry_after_s)

@@ -7,7 +7,8 @@
 local GAP_US = 2000000 -- more than this between two looks is a gap, or a jump ahead
 local FRESH_US = 250000 -- the last time seen is written anew when it is older
 
-local function read_clock()
+-- `looking`: write nothing, for who only looks.
+local function read_clock(looking)
   local at = now.redis
   local found = redis.call('HMGET', key('clock'), 'seen', 'offset', 'back')
   local seen, offset, back = tonumber(found[1]), tonumber(found[2]) or 0, tonumber(found[3]) or 0
@@ -17,7 +18,7 @@ local function read_clock()
   elseif passed > GAP_US then
     offset = offset - (passed - GAP_US)
   end
-  if not seen or passed < 0 or passed > FRESH_US then
+  if not looking and (not seen or passed < 0 or passed > FRESH_US) then
     redis.call('HSET', key('clock'), 'seen', text(at), 'offset', text(offset), 'back', text(back))
   end
   now.account, now.later = at + offset, at + back

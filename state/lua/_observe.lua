@@ -45,8 +45,8 @@ local function probe_delay_us(delays_us)
   return delays_us[math.min(1 + made, #delays_us)]
 end
 
--- arg.answer: kind, claimed_us (account time of the claim), rate_limit, retry_after_us, reason, fresh
---   (the email had not failed before), probe_delays_us
+-- arg.answer: kind, class (for counting), took_us (if anything was answered), claimed_us (account time of
+--   the claim), rate_limit, retry_after_us, reason, fresh (the email had not failed before), probe_delays_us
 -- Answers whether this answer paused the account.
 local function observe(answer)
   local kind = answer.kind

@@ -1,16 +1,16 @@
--- What became of a job, once and for all.
+-- What became of a job, once and for all. Needs `counts`.
 -- `job:<id>` is the hash of a job that waits in a mailbox; `outcome:<id>` is the JSON of a settled one.
 -- state/outcomes.py reads both, and says what the short names mean.
 -- `email:<id>` is a hash: what is known of an email. A key → the version that ChartMogul took last, and
 -- a digest of the value ('-' if it was not seen); `@<place>` → a settled job, `@n` how many there were.
 local HISTORY = 100 -- settled jobs listed for an email
 local STREAM = 250000 -- settled jobs listed for an account
-local COUNTED_S = 2 * 60 * 60 -- settled jobs are counted by the minute for so long
 local EXACT = 10000000000000 -- cjson writes whole numbers below this exactly
 
 local SHORT = {
   email = 'e', lane = 'l', keys = 'k', attempts = 'n', http_status = 'h', message = 'm', warning = 'w',
   customers = 'c', occurred = 'o', accepted = 'a', sent = 't', settled = 'x', document = 'd', arrived = 'r',
+  reason = 'b',
 }
 -- What most delivered jobs have is left out.
 local USUAL = { s = 'delivered', l = 'live', n = '1', h = '200' }
@@ -50,8 +50,9 @@ end
 
 -- Settles a job. `fields` are the job's last ones, over those of its hash. `arg.retention_s` and
 -- `arg.keep_s` say how long the outcome is kept, the latter where it ended well. What belongs to the
--- email is written by `write_email`.
-local function settle_job(job, mailbox, status, fields)
+-- email is written by `write_email`, and what is counted by `write_counts`. `lane` is where the job was
+-- in the inbox, if its hash does not say it.
+local function settle_job(job, mailbox, status, fields, lane)
   local found = redis.call('HGETALL', key('job:' .. job))
   local last = { settled = text(now.redis) }
   for i = 1, #found, 2 do
@@ -61,6 +62,18 @@ local function settle_job(job, mailbox, status, fields)
     last[name] = content
   end
   last.accepted = last.accepted or last.settled
+  if ENDS_WELL[status] then
+    last.reason = nil
+  end
+  lane = last.lane or lane or 'live'
+  count('jobs:' .. lane .. ':' .. status .. ':' .. (last.reason or ''))
+  if status == 'delivered' then
+    noted.delivered_at = last.settled
+    count_time('delay:' .. lane, math.max(0, now.redis - (last.arrived or last.occurred or now.redis)))
+  end
+  if not (last.occurred and tonumber(last.occurred) > tonumber(last.accepted)) then
+    last.arrived = nil -- only of use where the job's time lies ahead
+  end
   local outcome = { s = status }
   for name, short in pairs(SHORT) do
     if last[name] ~= '' then
@@ -76,9 +89,5 @@ local function settle_job(job, mailbox, status, fields)
     note_email('@' .. redis.call('HINCRBY', key('email:' .. mailbox), '@n', 1) % HISTORY, job)
   end
   redis.call('XADD', key('outcomes'), 'MAXLEN', '~', STREAM, '*', 'job', job, 'status', status)
-  local minute = key('counters:' .. text(math.floor(now.redis / 60000000)))
-  if redis.call('HINCRBY', minute, status, 1) == 1 then
-    redis.call('EXPIRE', minute, COUNTED_S)
-  end
   redis.call('PUBLISH', key('settled:' .. job), status)
 end

@@ -1,7 +1,7 @@
 -- settle: all that follows from an answer, in one step. What it says of the account is noted; what
 -- was sent leaves the mailbox, unless something newer came; jobs come to their outcomes; the lease
 -- ends; the rest is due again; and the stint gets its next delivery.
--- include: common clock mailbox outcome pace held observe next
+-- include: common clock mailbox counts outcome pace held observe next
 -- arg: answer (see _observe.lua), next (see _next.lua; absent when the stint ends),
 --   mailbox, token, retention_s, keep_s, retry_us (until what is left is tried again), rest_us (until
 --   anything is sent), failures (in a row), batch (jobs in a request at most; 0 for all),
@@ -127,6 +127,10 @@ local answer = { paused = observe(arg.answer), settled_us = text(now.redis) }
 local box = read_mailbox(arg.mailbox)
 answer.held = box.state.lease == arg.token
 if answer.held then
+  count('attempts:' .. arg.answer.class)
+  if arg.answer.took_us then
+    count_time('latency', arg.answer.took_us)
+  end
   answer.due_us = settle_mailbox(box)
 end
 answer.open = open
@@ -134,4 +138,5 @@ if arg.next then
   answer.next = next_delivery(arg.next)
 end
 write_pace()
+write_counts()
 return cjson.encode(answer)

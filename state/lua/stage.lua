@@ -1,5 +1,5 @@
 -- stage: a job leaves the inbox for its email's mailbox, where the newest value of each key stands.
--- include: common clock inbox mailbox outcome
+-- include: common clock inbox mailbox counts outcome
 -- arg: job, taken (its entry in `inbox:taken`), email, mailbox, lane, arrived and occurred (in microseconds;
 --   the latter if the job says when its values became true), worker_us (the worker's own clock),
 --   attributes: [{ key, type, payload, digest }], retention_s, keep_s, strict (a key must keep the type
@@ -136,11 +136,12 @@ end
 
 local fields = { email = arg.email, lane = arg.lane, keys = table.concat(keys, ','), warning = mistyped,
   occurred = string.format('%.0f', at), accepted = text(now.redis),
-  arrived = at > now.redis and text(arg.arrived) or '' }
+  arrived = at ~= arg.arrived and text(arg.arrived) or '' }
 if own == 0 then
   local result = unchanged == #keys and 'unchanged' or 'superseded'
   settle_job(arg.job, arg.mailbox, result, fields)
   write_email(arg.mailbox)
+  write_counts()
   leave_inbox(arg.job, arg.taken)
   return answer(result, mistyped, version)
 end
@@ -167,6 +168,7 @@ end
 leave_inbox(arg.job, arg.taken)
 
 write_email(arg.mailbox)
+write_counts()
 if is_new and not rests then
   redis.call('ZADD', key('due:' .. arg.lane), text(now.redis), arg.mailbox)
 elseif not leased and not (waits and redis.call('ZSCORE', key('later'), arg.mailbox)) then

@@ -49,7 +49,7 @@ def test_the_types_are_those_that_a_courier_at_work_uses(courier: Courier) -> No
         key.removeprefix(prefix)
         for key in courier.client.scan_iter(prefix + "*")
         if not key.removeprefix(prefix).startswith(
-            ("outcome:", "job:", "mailbox:", "email:", "counters:", "idem:", "repair")
+            ("outcome:", "job:", "mailbox:", "email:", "counts:", "idem:", "repair")
         )
     }
     assert once - health.TYPES.keys() == set()

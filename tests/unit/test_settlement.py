@@ -182,6 +182,7 @@ class TestDelivered:
             "attempts": 1,
             "sent": NOW_US,
             "http_status": 200,
+            "reason": "",
             "message": "shown by 1 of 4 customers",
             "customers": '[["cus_1", "cus_0001"], [null, null], [null, null], [null, "8"]]',
             "failing_since": "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from attribute_courier.jobs.job import mailbox_id_of
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, SandboxProcess
 from attribute_courier.state.keys import Keys
 from attribute_courier.state.mailboxes import AccountNews, Claim, JobResult, Settlement
+from attribute_courier.state.workers import Worker
 from attribute_courier.worker import ticker as module
 from attribute_courier.worker.account_worker import TICK_S, AccountWorker
 from attribute_courier.worker.chartmogul import Answer
@@ -20,6 +22,8 @@ from attribute_courier.worker.ticker import Ticker
 
 from ..waiting import wait_until
 from .desk import ADA, BOB, KEYS, Desk
+
+ME = Worker(id="w1", name="courier@here", version="1", started_at=datetime.now(UTC))
 
 
 class Ticking:
@@ -30,7 +34,7 @@ class Ticking:
         self.client: Any = client
         notifier: Any = self.desk.notifier
         self.worker = AccountWorker("default", load_settings(), client=client, notifier=notifier)
-        self.ticker = Ticker(client, {"default": self.worker})
+        self.ticker = Ticker(client, {"default": self.worker}, me=ME)
 
     def tick(self) -> float:
         """Tick once, and keep in mind only what this tick asked for."""
@@ -64,7 +68,7 @@ def test_an_idle_worker_sends_two_commands_for_all_its_accounts(
 
     workers = {f"account-{n}": ticking.worker for n in range(10)}
     monkeypatch.setattr(ticking.client, "execute_command", execute)
-    assert Ticker(ticking.client, workers).tick() == TICK_S
+    assert Ticker(ticking.client, workers, me=ME).tick() == TICK_S
     assert sent == ["TIME", "EXISTS"]
 
 
@@ -270,6 +274,6 @@ class TestRepair:
 
         monkeypatch.setattr(module, "repair", repair)
         workers = {"broken": ticking.worker, "default": ticking.worker}
-        ticking.ticker = Ticker(ticking.client, workers)
+        ticking.ticker = Ticker(ticking.client, workers, me=ME)
         self.run(ticking)
         assert "account broken: no repair pass (ConnectionError)" in caplog.text
