@@ -1,7 +1,7 @@
-"""Metrics for Prometheus: what was counted, and how everything stands, looked up when it is scraped.
+"""Metrics for Prometheus: what was counted, and how everything stands, looked up at each scrape.
 
-All numbers come from Redis, so they count over all workers and restarts, and whoever gives them
-agrees with everybody else: `courier metrics`, and Flower's /metrics.
+All numbers come from Redis. So they count over all workers and restarts, and whoever gives them
+says the same: `courier metrics`, and Flower's /metrics.
 
 A label has one of a few values, which stand in this code or in the settings. No job decides one.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
 from typing import get_args
@@ -24,26 +25,24 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from ..config import Settings
-from ..config.connections import connect_briefly
+from ..config.connections import connect_briefly, until
 from ..config.redis_errors import RedisError, describe_redis_error
-from ..jobs.outcome import REASONS, STATUSES, Reason, Status
 from ..state.account import AccountStatus
 from ..state.counts import BOUNDS_S, Histogram
 from ..state.health import RedisHealth
 from .picture import Picture, look
 from .problems import Code
 
-PREFIX = "attribute_courier"
+PREFIX = "attribute_courier_"
 FRESH_S = 1.0
 """A picture is used again for so long: several who scrape cost Redis no more than one."""
+PATIENCE_S = 4.0
+"""Redis is waited for so long. Prometheus gives up after 10 s, and others may wait for the same."""
 
 LANES = ("live", "bulk")
-ATTEMPTS = ("2xx", "3xx", "4xx", "429", "5xx", "timeout", "connection", "own_side")
-"""Classes of answers. `4xx` is without 429, which says something else."""
-MAY_BE: dict[Status, tuple[Reason, ...]] = {
+REASONS: Mapping[str, tuple[str, ...]] = {
     "delivered": ("",),
     "superseded": ("",),
     "unchanged": ("",),
@@ -54,21 +53,22 @@ MAY_BE: dict[Status, tuple[Reason, ...]] = {
     "refused": ("content", "too_large"),
     "failed": ("server", "timeout", "connection", "not_chartmogul"),
 }
-"""Why a job may end so."""
-PAUSING = ("401", "402", "403", "404", "407", "own_side")
-"""What may pause an account, as far as an alert tells it apart."""
+"""How a job may end, and why."""
+ATTEMPTS = ("2xx", "3xx", "4xx", "429", "5xx", "timeout", "connection", "own_side")
+PAUSES = ("401", "402", "403", "404", "407", "own_side")
+"""What came back when an account was paused, as far as an alert tells it apart."""
 OTHER = "other"
-"""Stands for what this release does not know: another one may have counted it."""
+"""Stands for what is not known here: another release may have counted it."""
 
-_Labels = tuple[str, ...]
-_Samples = Iterable[tuple[_Labels, float]]
+Labels = tuple[str, ...]
+Samples = Iterable[tuple[Labels, float]]
 
 
 class CourierCollector(Collector):
     """Gives the metrics of all accounts in the settings, for a registry of prometheus-client.
 
-    When Redis does not answer, there is `attribute_courier_up` 0 and nothing else that could be
-    out of date: an exporter's way to say that it runs, and what it looks at does not.
+    When Redis does not answer, `attribute_courier_up` is 0, and what could be out of date is left
+    out. The scrape itself succeeds: so a fault of Redis and one of the exporter can be told apart.
 
     Args:
         settings: which Redis, which accounts.
@@ -85,35 +85,38 @@ class CourierCollector(Collector):
         self._fault: str | None = None
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: so to register it asks no Redis."""
+        """Nothing: so a registry does not ask Redis when this is registered."""
         return ()
 
-    def collect(self) -> Iterator[Metric]:
-        """The metrics now; Redis is waited for within the enqueue timeout for each command."""
+    def collect(self) -> list[Metric]:
+        """The metrics now."""
         with self._lock:
             if time.monotonic() > self._found_s + FRESH_S:
                 self._found = self._look()
                 self._found_s = time.monotonic()
-            yield from self._found
+            return self._found
 
     def _look(self) -> list[Metric]:
         fault = None
+        found: list[Metric] = []
         try:
-            found = list(families(look(self._client, self._settings)))
+            with until(time.monotonic() + PATIENCE_S):
+                found += families(look(self._client, self._settings))
         except RedisError as error:
             fault = describe_redis_error(self._settings, error)
-            found = []
         if fault != self._fault:
-            self._tell(fault or "Redis answers again.")
+            self._tell(fault or "Redis answers again")
             self._fault = fault
-        up = _gauge("up", "Whether Redis answered: 1, or 0.", [((), fault is None)])
-        return [_build_info(), up, *found]
+        up = _gauge("up", "Whether Redis answered.", [((), fault is None)])
+        build = InfoMetricFamily(f"{PREFIX}build", "The release that gives these metrics.")
+        build.add_metric((), {"version": version("attribute-courier")})
+        return [up, build, *found]
 
 
 def registry(
     settings: Settings, tell: Callable[[str], object] = lambda _: None
 ) -> CollectorRegistry:
-    """A registry with the courier's metrics alone: none of this process."""
+    """A registry with the courier's metrics alone: nothing of this process."""
     found = CollectorRegistry()
     found.register(CourierCollector(settings, tell))
     return found
@@ -125,286 +128,270 @@ def metrics_text(settings: Settings) -> bytes:
 
 
 def families(picture: Picture) -> Iterator[Metric]:
-    """The metrics that a picture says."""
-    accounts = picture.accounts
-    yield from _counted(accounts)
-    yield from _waiting(accounts)
-    yield from _standing(accounts)
+    """The metrics of what a picture shows."""
+    for each in OF_AN_ACCOUNT:
+        family = each.kind(
+            PREFIX + each.name, each.text, labels=("account", *each.labels), unit=each.unit
+        )
+        for account in picture.accounts:
+            for labels, value in each.read(account):
+                family.add_metric((account.account, *labels), float(value))
+        yield family
+    yield from _histograms(picture.accounts)
     yield _problems(picture)
     yield from _redis(picture.redis)
 
 
-def _counted(accounts: Sequence[AccountStatus]) -> Iterator[Metric]:
-    yield _counter(
-        "jobs",
-        "Jobs that were settled, by lane, outcome and, where they did not end well, reason.",
-        (
-            ((each.account, *labels), count)
-            for each in accounts
-            for labels, count in _jobs(each).items()
-        ),
-        ("account", "lane", "status", "reason"),
-    )
-    yield _counter(
-        "attempts",
-        "Requests to ChartMogul, by what came back: the status's class (4xx without 429), 429, "
-        "timeout, connection, or own_side for a proxy or certificate of this side.",
-        (
-            ((each.account, code), count)
-            for each in accounts
-            for code, count in _attempts(each).items()
-        ),
-        ("account", "code"),
-    )
+@dataclass(frozen=True, kw_only=True)
+class OfAnAccount:
+    """A metric that each account has."""
+
+    name: str
+    text: str
+    read: Callable[[AccountStatus], Samples]
+    labels: Labels = ()
+    """Their names, but for `account`."""
+    unit: str = ""
+    kind: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily
+
+
+def _one(read: Callable[[AccountStatus], float | None]) -> Callable[[AccountStatus], Samples]:
+    """A sample without further labels; none where there is nothing to say."""
+
+    def samples(account: AccountStatus) -> Samples:
+        value = read(account)
+        return [] if value is None else [((), value)]
+
+    return samples
+
+
+def _jobs(account: AccountStatus) -> Samples:
+    """What may come is there before it has, with 0: so a rate sees the first one, too."""
+    found: dict[Labels, float] = {
+        (lane, status, reason): 0
+        for lane in LANES
+        for status, reasons in REASONS.items()
+        for reason in reasons
+    }
+    every_reason = {reason for reasons in REASONS.values() for reason in reasons}
+    for (lane, status, reason), count in account.counts.jobs.items():
+        labels = _known(lane, LANES), _known(status, REASONS), _known(reason, every_reason)
+        found[labels] = found.get(labels, 0) + count
+    return found.items()
+
+
+def _attempts(account: AccountStatus) -> Samples:
+    found: dict[Labels, float] = {(code,): 0 for code in ATTEMPTS}
+    for code, count in account.counts.attempts.items():
+        labels = (_known(code, ATTEMPTS),)
+        found[labels] = found.get(labels, 0) + count
+    return found.items()
+
+
+def _known(label: str, known: Iterable[str]) -> str:
+    return label if label in known else OTHER
+
+
+def _paused(account: AccountStatus) -> Samples:
+    for by in ("account", "operator"):
+        pause = account.pause if account.pause and account.pause.by == by else None
+        code = pause.code if pause and pause.code in PAUSES else ""
+        yield (by, code), pause is not None
+
+
+def _last_delivery_s(account: AccountStatus) -> float | None:
+    at = account.last_delivered_at
+    return at.timestamp() if at else None
+
+
+OF_AN_ACCOUNT = (
+    OfAnAccount(
+        name="jobs",
+        text="Jobs that were settled, by lane, outcome and, where they did not end well, reason.",
+        labels=("lane", "status", "reason"),
+        read=_jobs,
+        kind=CounterMetricFamily,
+    ),
+    OfAnAccount(
+        name="attempts",
+        text="Requests to ChartMogul, by what came back: the class of the status (4xx without "
+        "429), 429, timeout, connection, or own_side for a proxy or certificate of this side.",
+        labels=("code",),
+        read=_attempts,
+        kind=CounterMetricFamily,
+    ),
+    OfAnAccount(
+        name="clock_steps",
+        text="Steps of Redis's clock that workers saw.",
+        read=_one(lambda each: each.clock_steps),
+        kind=CounterMetricFamily,
+    ),
+    OfAnAccount(
+        name="repairs",
+        text="Mailboxes and jobs that nothing pointed to, and that a repair pass put back.",
+        read=_one(lambda each: each.repairs),
+        kind=CounterMetricFamily,
+    ),
+    OfAnAccount(
+        name="inbox_jobs",
+        text="Jobs that no worker has accepted yet.",
+        labels=("lane",),
+        read=lambda each: [
+            (("live",), each.inbox_live.due),
+            (("bulk",), each.inbox_bulk.due),
+        ],
+    ),
+    OfAnAccount(
+        name="due_emails",
+        text="Emails that may be delivered now; failing: ChartMogul failed on them the last time.",
+        labels=("lane",),
+        read=lambda each: [
+            (("live",), each.live.due),
+            (("bulk",), each.bulk.due),
+            (("failing",), each.failing.due),
+        ],
+    ),
+    OfAnAccount(
+        name="later_emails",
+        text="Emails that are to be tried again later.",
+        read=_one(lambda each: each.later),
+    ),
+    OfAnAccount(
+        name="oldest_age",
+        text="How long the first job or email of a lane has been waiting; 0 if none waits.",
+        labels=("lane",),
+        unit="seconds",
+        read=lambda each: [
+            (("live",), each.oldest_s("live")),
+            (("bulk",), each.oldest_s("bulk")),
+            (("failing",), each.failing.oldest_s),
+        ],
+    ),
+    OfAnAccount(
+        name="in_flight_requests",
+        text="Emails that workers are delivering.",
+        read=_one(lambda each: each.in_flight),
+    ),
+    OfAnAccount(
+        name="pace_requests_per_second",
+        text="Requests that may leave now: less than the limit after answers of 429.",
+        read=_one(lambda each: each.rate),
+    ),
+    OfAnAccount(
+        name="pace_limit_requests_per_second",
+        text="Requests that may leave at most (COURIER_RATE_LIMIT).",
+        read=_one(lambda each: each.rate_limit),
+    ),
+    OfAnAccount(
+        name="held",
+        text="How long ChartMogul still asks to wait.",
+        unit="seconds",
+        read=_one(lambda each: each.held_for_s),
+    ),
+    OfAnAccount(
+        name="paused",
+        text="Whether nothing is delivered: by account, for a fault of the account or of the way "
+        "to ChartMogul, with what came back; by operator, until somebody resumes it.",
+        labels=("by", "code"),
+        read=_paused,
+    ),
+    OfAnAccount(
+        name="circuit_open",
+        text="Whether many emails failed in a row, so that only probes leave.",
+        read=_one(lambda each: each.circuit is not None),
+    ),
+    OfAnAccount(
+        name="consecutive_failures",
+        text="Emails on which ChartMogul failed, one after the other, with no success between.",
+        read=_one(lambda each: each.failing_in_a_row),
+    ),
+    OfAnAccount(
+        name="workers",
+        text="Workers that are alive and serve the account.",
+        read=_one(lambda each: len(each.workers)),
+    ),
+    OfAnAccount(
+        name="last_delivery_timestamp",
+        text="When the last job was delivered, by Redis's clock; left out before the first.",
+        unit="seconds",
+        read=_one(_last_delivery_s),
+    ),
+)
+
+
+def _histograms(accounts: Iterable[AccountStatus]) -> Iterator[Metric]:
     latency = HistogramMetricFamily(
-        f"{PREFIX}_request_duration",
-        "Time from a request's last byte sent to the last byte of its answer.",
+        f"{PREFIX}request_duration",
+        "From a request to the end of its answer, or of the wait for it.",
         labels=("account",),
         unit="seconds",
     )
     delay = HistogramMetricFamily(
-        f"{PREFIX}_delivery_delay",
-        "Time from enqueueing to the answer that showed the values, of delivered jobs.",
+        f"{PREFIX}delivery_delay",
+        "From enqueueing a job to the answer that showed its values.",
         labels=("account", "lane"),
         unit="seconds",
     )
     for each in accounts:
-        latency.add_metric((each.account,), *_buckets(each.counts.latency))
+        latency.add_metric(
+            (each.account,), _buckets(each.counts.latency), each.counts.latency.sum_s
+        )
         for lane in LANES:
             found = each.counts.delay.get(lane, Histogram())
-            delay.add_metric((each.account, lane), *_buckets(found))
+            delay.add_metric((each.account, lane), _buckets(found), found.sum_s)
     yield latency
     yield delay
-    yield _counter(
-        "clock_steps",
-        "Steps of Redis's clock that workers saw.",
-        (((each.account,), each.clock_steps) for each in accounts),
-        ("account",),
-    )
-    yield _counter(
-        "repairs",
-        "Mailboxes and jobs that nothing pointed to, and that a repair pass put back.",
-        (((each.account,), each.repairs) for each in accounts),
-        ("account",),
-    )
 
 
-def _waiting(accounts: Sequence[AccountStatus]) -> Iterator[Metric]:
-    yield _gauge(
-        "inbox_jobs",
-        "Jobs that no worker has accepted yet.",
-        (
-            ((each.account, lane), found.due)
-            for each in accounts
-            for lane, found in zip(LANES, (each.inbox_live, each.inbox_bulk), strict=True)
-        ),
-        ("account", "lane"),
-    )
-    due_lanes = (*LANES, "failing")
-    yield _gauge(
-        "due_emails",
-        "Emails that may be delivered now; lane failing: ChartMogul failed on them the last time.",
-        (
-            ((each.account, lane), found.due)
-            for each in accounts
-            for lane, found in zip(due_lanes, (each.live, each.bulk, each.failing), strict=True)
-        ),
-        ("account", "lane"),
-    )
-    yield _gauge(
-        "later_emails",
-        "Emails that are to be tried again later.",
-        (((each.account,), each.later) for each in accounts),
-        ("account",),
-    )
-    yield _gauge(
-        "oldest_age",
-        "How long the first job or email of a lane has been waiting; 0 if none waits.",
-        (
-            ((each.account, lane), age_s)
-            for each in accounts
-            for lane, age_s in zip(
-                due_lanes,
-                (each.oldest_s("live"), each.oldest_s("bulk"), each.failing.oldest_s),
-                strict=True,
-            )
-        ),
-        ("account", "lane"),
-        "seconds",
-    )
-
-
-def _standing(accounts: Sequence[AccountStatus]) -> Iterator[Metric]:
-    one: list[tuple[str, str, str, Callable[[AccountStatus], float | None]]] = [
-        (
-            "in_flight_requests",
-            "Emails that workers are delivering.",
-            "",
-            lambda each: each.in_flight,
-        ),
-        (
-            "pace_requests_per_second",
-            "Requests a second that may leave now: less than the limit after answers of 429.",
-            "",
-            lambda each: each.rate,
-        ),
-        (
-            "pace_limit_requests_per_second",
-            "Requests a second that may leave at most (COURIER_RATE_LIMIT).",
-            "",
-            lambda each: each.rate_limit,
-        ),
-        (
-            "circuit_open",
-            "Whether many emails failed in a row, so that only probes leave: 1, or 0.",
-            "",
-            lambda each: each.circuit is not None,
-        ),
-        (
-            "consecutive_failures",
-            "Emails on which ChartMogul failed, one after the other, with no success between.",
-            "",
-            lambda each: each.failing_in_a_row,
-        ),
-        ("held", "How long ChartMogul still asks to wait.", "seconds", lambda each: each.held_for_s),
-        (
-            "workers",
-            "Workers that are alive and serve the account.",
-            "",
-            lambda each: len(each.workers),
-        ),
-        (
-            "last_delivery_timestamp",
-            "When the last job was delivered, by Redis's clock; none before the first.",
-            "seconds",
-            lambda each: each.last_delivered_at and each.last_delivered_at.timestamp(),
-        ),
-    ]
-    for name, text, unit, read in one:
-        found = [((each.account,), read(each)) for each in accounts]
-        known = [(labels, value) for labels, value in found if value is not None]
-        yield _gauge(name, text, known, ("account",), unit)
-    yield _gauge(
-        "paused",
-        "Whether nothing is delivered: 1, or 0; by account, for a fault of the account or of the "
-        "way to ChartMogul, with what came back; or by operator.",
-        (sample for each in accounts for sample in _paused(each)),
-        ("account", "by", "code"),
-    )
+def _buckets(found: Histogram) -> list[tuple[str, float]]:
+    """As Prometheus counts them: each with all that took less."""
+    bounds = [*(str(float(bound)) for bound in BOUNDS_S), "+Inf"]
+    return list(zip(bounds, accumulate(found.counts), strict=True))
 
 
 def _problems(picture: Picture) -> Metric:
-    """A problem of all accounts has no account: Prometheus takes an empty label as none."""
-    names = [each.account for each in picture.accounts]
-    found = {
-        (account, code): 0.0
+    found: dict[Labels, float] = {
+        (account.account, code): 0
+        for account in picture.accounts
         for code in get_args(Code)
-        for account in ([""] if code.startswith("redis_") else names)
+        if not code.startswith("redis_")
     }
-    found |= {(each.account or "", each.code): 1.0 for each in picture.problems}
-    return _gauge(
-        "problem",
-        "Whether `courier status --check` would name this problem: 1, or 0.",
-        found.items(),
-        ("account", "problem"),
-    )
+    # An empty label is none: these concern all accounts.
+    found |= {("", code): 0 for code in get_args(Code) if code.startswith("redis_")}
+    found |= {(problem.account or "", problem.code): 1 for problem in picture.problems}
+    text = "Whether `courier status --check` would name this problem."
+    return _gauge("problem", text, found.items(), ("account", "problem"))
 
 
 def _redis(redis: RedisHealth) -> Iterator[Metric]:
-    info = InfoMetricFamily(
-        f"{PREFIX}_redis",
-        "Redis's version, and what it does when its memory is full.",
-    )
-    info.add_metric(
-        (),
-        {"version": redis.version or "", "maxmemory_policy": redis.policy or "", "role": redis.role or ""},
-    )
-    yield info
-    one: list[tuple[str, str, str, float | None]] = [
-        ("evicts", "Whether Redis throws keys away when its memory is full: 1, or 0.", "", redis.evicts),
-        ("persists", "Whether Redis's data outlives its process: 1, or 0.", "", redis.persists),
-        (
-            "save_failed",
-            "Whether Redis's last attempt to write its data to disk failed: 1, or 0.",
-            "",
-            redis.save_failed,
-        ),
-        ("memory_used", "Memory that Redis uses.", "bytes", redis.used_bytes),
-        (
-            "memory_max",
-            "Memory that Redis may use at most (maxmemory); 0 for no limit.",
-            "bytes",
-            redis.maxmemory_bytes,
-        ),
+    """What Redis does not tell this user is left out."""
+    known: list[tuple[str, str, str, float | None]] = [
+        ("evicts", "", "Whether Redis throws keys away when it is full.", redis.evicts),
+        ("persists", "", "Whether Redis's data outlives its process.", redis.persists),
+        ("save_failed", "", "Whether Redis's last write to disk failed.", redis.save_failed),
+        ("memory_used", "bytes", "Memory that Redis uses.", redis.used_bytes),
+        ("memory_max", "bytes", "Redis's maxmemory; 0 for no limit.", redis.maxmemory_bytes),
     ]
-    for name, text, unit, value in one:
+    for name, unit, text, value in known:
         yield _gauge(f"redis_{name}", text, [] if value is None else [((), value)], (), unit)
-    evicted = redis.evicted_keys
-    yield _counter(
-        "redis_evicted_keys",
-        "Keys that Redis threw away since it started.",
-        [] if evicted is None else [((), evicted)],
+    evicted = CounterMetricFamily(
+        f"{PREFIX}redis_evicted_keys", "Keys that Redis threw away since it started.", labels=()
     )
-
-
-def _build_info() -> Metric:
-    info = InfoMetricFamily(f"{PREFIX}_build", "The release that gives these metrics.")
-    info.add_metric((), {"version": version("attribute-courier")})
-    return info
-
-
-def _jobs(account: AccountStatus) -> dict[_Labels, float]:
-    """By lane, status and reason. What may come is there before it has, with 0: a rate sees the
-    first one, too."""
-    found = {
-        (lane, status, reason): 0.0
-        for lane in LANES
-        for status, reasons in MAY_BE.items()
-        for reason in reasons
+    if redis.evicted_keys is not None:
+        evicted.add_metric((), redis.evicted_keys)
+    yield evicted
+    info = InfoMetricFamily(f"{PREFIX}redis", "Redis, as far as it tells.")
+    told = {
+        "version": redis.version,
+        "role": redis.role,
+        "maxmemory_policy": redis.policy,
     }
-    for (lane, status, reason), count in account.counts.jobs.items():
-        labels = (
-            lane if lane in LANES else OTHER,
-            status if status in STATUSES else OTHER,
-            reason if reason in REASONS else OTHER,
-        )
-        found[labels] = found.get(labels, 0) + count
-    return found
+    info.add_metric((), {name: text or "" for name, text in told.items()})
+    yield info
 
 
-def _attempts(account: AccountStatus) -> dict[str, float]:
-    found = dict.fromkeys(ATTEMPTS, 0.0)
-    for code, count in account.counts.attempts.items():
-        known = code if code in ATTEMPTS else OTHER
-        found[known] = found.get(known, 0) + count
-    return found
-
-
-def _paused(account: AccountStatus) -> Iterator[tuple[_Labels, float]]:
-    pause = account.pause
-    for by in ("account", "operator"):
-        holds = pause is not None and pause.by == by
-        code = pause.code if holds and pause.code in PAUSING else ""
-        yield (account.account, by, code), holds
-
-
-def _buckets(found: Histogram) -> tuple[list[tuple[str, float]], float]:
-    """As Prometheus counts them: each with all that took less."""
-    bounds = [*map(floatToGoString, BOUNDS_S), "+Inf"]
-    return list(zip(bounds, map(float, accumulate(found.counts)), strict=True)), found.sum_s
-
-
-def _gauge(
-    name: str, text: str, samples: _Samples, labels: Sequence[str] = (), unit: str = ""
-) -> Metric:
-    return _filled(GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=labels, unit=unit), samples)
-
-
-def _counter(name: str, text: str, samples: _Samples, labels: Sequence[str] = ()) -> Metric:
-    return _filled(CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels), samples)
-
-
-def _filled(family: GaugeMetricFamily | CounterMetricFamily, samples: _Samples) -> Metric:
-    for labels, value in samples:
-        family.add_metric(labels, float(value))
+def _gauge(name: str, text: str, samples: Samples, labels: Labels = (), unit: str = "") -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=labels, unit=unit)
+    for values, value in samples:
+        family.add_metric(values, float(value))
     return family

@@ -30,6 +30,8 @@ class Pause:
     reason: str
     since: datetime
     next_probe_at: datetime | None
+    code: str = ""
+    """What came back, where that paused it: an HTTP status, or `own_side`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,6 +298,7 @@ def _pause(fields: Mapping[str, str] | None, now: datetime) -> Pause | None:
         reason=fields["reason"],
         since=time_of(int(fields["since"])),
         next_probe_at=_after(now, fields["next_us"]) if "next_us" in fields else None,
+        code=fields.get("code", ""),
     )
 
 

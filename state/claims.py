@@ -154,6 +154,8 @@ class AccountNews:
     """Seconds from the request's write to the end of the answer, or of the wait for it."""
     reason: str = ""
     """In words, without what is private."""
+    code: str = ""
+    """What came back, to tell apart what paused the account: an HTTP status, or `own_side`."""
     retry_after_s: float | None = None
     probe_delays_s: tuple[float, ...] = (60.0,)
     """Seconds before each ping of a paused account; the last one repeats."""

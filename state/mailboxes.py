@@ -193,6 +193,7 @@ class Mailboxes:
         if news.took_s:
             arg["took_us"] = round(news.took_s * 1e6)
         if news.kind == "account":
+            arg["code"] = news.code
             arg["probe_delays_us"] = [round(delay_s * 1e6) for delay_s in news.probe_delays_s]
         if news.retry_after_s is not None:
             arg["retry_after_us"] = round(news.retry_after_s * 1e6)

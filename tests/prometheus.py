@@ -1,4 +1,4 @@
-"""A real Prometheus, and its tool (Debian: `apt-get install prometheus`), for the tests of alerts and metrics."""
+"""A real Prometheus, and its tool (Debian: `apt-get install prometheus`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IS_REQUIRED = bool(os.environ.get(REQUIRED))  # before the tests scrub their en
 
 
 def need(program: str) -> str:
-    """The path of `prometheus` or `promtool`. Where it is missing, skip the test, or fail where it must not be."""
+    """The path of `prometheus` or `promtool`; without it the test skips, or fails."""
     found = shutil.which(program)
     if found is None:
         why = f"{program} is missing: apt-get install prometheus"

@@ -157,6 +157,7 @@ class Deliveries:
                 attempt_class=verdict.attempt_class,
                 took_s=answer.elapsed_s,
                 reason=reason,
+                code=str(verdict.http_status or verdict.no_answer),
                 retry_after_s=verdict.retry_after_s,
                 probe_delays_s=self._probe_delays_s,
             ),

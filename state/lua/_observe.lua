@@ -46,7 +46,8 @@ local function probe_delay_us(delays_us)
 end
 
 -- arg.answer: kind, class (for counting), took_us (if anything was answered), claimed_us (account time of
---   the claim), rate_limit, retry_after_us, reason, fresh (the email had not failed before), probe_delays_us
+--   the claim), rate_limit, retry_after_us, reason, fresh (the email had not failed before); and of a fault of
+--   the account: code (what came back), probe_delays_us
 -- Answers whether this answer paused the account.
 local function observe(answer)
   local kind = answer.kind
@@ -62,8 +63,8 @@ local function observe(answer)
   elseif kind == 'account' then
     redis.call('DEL', key('circuit'))
     if redis.call('EXISTS', key('pause')) == 0 then
-      redis.call('HSET', key('pause'), 'by', 'account', 'reason', answer.reason, 'since', text(now.redis),
-        'probe', text(now.later + probe_delay_us(answer.probe_delays_us)))
+      redis.call('HSET', key('pause'), 'by', 'account', 'reason', answer.reason, 'code', answer.code,
+        'since', text(now.redis), 'probe', text(now.later + probe_delay_us(answer.probe_delays_us)))
       anything_held = true
       return true
     end

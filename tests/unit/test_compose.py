@@ -123,7 +123,7 @@ def test_what_needs_redis_waits_until_it_answers() -> None:
 
 def test_the_stand_in_and_monitoring_run_only_when_asked_for() -> None:
     profiles = {name: each["profiles"] for name, each in SERVICES.items() if "profiles" in each}
-    assert profiles == {"sandbox": ["sandbox"], **dict.fromkeys(MONITORING, ["monitoring"])}
+    assert profiles == {"sandbox": ["sandbox"], **{name: ["monitoring"] for name in MONITORING}}
     assert SERVICES["worker"]["depends_on"]["sandbox"]["required"] is False
 
 
