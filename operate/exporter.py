@@ -54,8 +54,12 @@ class Exporter:
         return f"http://{shown!s}:{port}/metrics"
 
     def serve(self) -> None:
-        """Answer until Ctrl-C."""
+        """Answer until Ctrl-C, or `stop` in another thread."""
         self._server.serve_forever()
+
+    def stop(self) -> None:
+        """Let `serve` end."""
+        self._server.shutdown()
 
     def __enter__(self) -> Self:
         return self

@@ -359,7 +359,7 @@ def _problems(picture: Picture) -> Metric:
     # An empty label is none: these concern all accounts.
     found |= {("", code): 0 for code in get_args(Code) if code.startswith("redis_")}
     found |= {(problem.account or "", problem.code): 1 for problem in picture.problems}
-    text = "Whether `courier status --check` would name this problem."
+    text = "Whether the courier finds this problem."
     return _gauge("problem", text, found.items(), ("account", "problem"))
 
 

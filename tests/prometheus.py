@@ -63,7 +63,7 @@ class Prometheus:
         self._home = home
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = f"127.0.0.1:{taken.getsockname()[1]}"
-        self._url = f"http://{address}/api/v1/"
+        self._url = f"http://{address}"
         home.mkdir()
         config = home / "prometheus.yml"
         config.write_text(
@@ -91,7 +91,8 @@ class Prometheus:
         def scrapes() -> bool:
             assert self._process.running, log.read_text()
             try:
-                return bool(self.values("attribute_courier_up"))
+                ready = self._session.get(f"{self._url}/-/ready", timeout=10).ok
+                return ready and bool(self.values("attribute_courier_up"))
             except requests.ConnectionError:
                 return False
 
@@ -122,7 +123,7 @@ class Prometheus:
         return found
 
     def _get(self, path: str, **params: str) -> dict[str, Any]:
-        answer = self._session.get(self._url + path, params=params, timeout=10)
+        answer = self._session.get(f"{self._url}/api/v1/{path}", params=params, timeout=10)
         found: dict[str, Any] = answer.json()
         assert found["status"] == "success", found
         data: dict[str, Any] = found["data"]
