@@ -8,7 +8,7 @@ its email and key, so a value says which ask it belongs to.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -48,6 +48,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What the metrics say at the end."""
+
+    jobs: Mapping[str, int]
+    """Status → jobs that were settled so."""
+    attempts: Mapping[str, int]
+    """`2xx` and so on → requests that were answered so."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What a run leaves behind."""
 
@@ -69,6 +79,10 @@ class Evidence:
     """Emails whose keys were damaged. What was asked for them is not in evidence."""
     after_damage: Mapping[str, str] = field(default_factory=dict)
     """Email → what became of a job that was asked for it at the end."""
+    damaged_outcomes: Mapping[str, int] = field(default_factory=dict)
+    """Status → jobs of the damaged emails."""
+    counted: Counted | None = None
+    """What the metrics say, if there are metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +180,9 @@ class Checker:
             ("damage costs its own", f"{len(self.it.after_damage)} emails", self.stopped()),
             ("private", f"{len(self.it.worker_logs) // 1024} KiB of logs", self.told()),
         ]
+        if counted := self.it.counted:
+            how_many = f"{sum(counted.jobs.values())} jobs counted"
+            checks.append(("metrics count what was", how_many, self.miscounted(counted)))
         return [
             Finding(promise=f"{number} {name}", checked=checked, broken=list(broken))
             for number, (name, checked, broken) in enumerate(checks, 1)
@@ -333,6 +350,23 @@ class Checker:
             if secret in self.it.worker_logs:
                 lines = self.it.worker_logs.splitlines()
                 yield f"{secret!r} in: {next(line for line in lines if secret in line)[:200]}"
+
+    def miscounted(self, counted: Counted) -> Iterator[str]:
+        """Jobs to the last one. Of requests, some have lost the worker that would have counted."""
+        told = Counter(self.it.damaged_outcomes)
+        told.update(each.status for each in self.it.outcomes.values())
+        for status in sorted((told.keys() | counted.jobs.keys()) - {"pending"}):
+            if counted.jobs.get(status, 0) != told[status]:
+                yield f"{status}: {counted.jobs.get(status, 0)} counted, {told[status]} there are"
+        posts = [each for each in self.it.log if each["method"] == "POST" and each["status"]]
+        answered = Counter(_class(each["status"]) for each in posts)
+        for name, count in counted.attempts.items():
+            if name[0].isdigit() and count > answered[name]:
+                yield f"{count} requests counted as {name}, {answered[name]} were answered so"
+
+
+def _class(status: int) -> str:
+    return "429" if status == 429 else f"{status // 100}xx"
 
 
 def _took_s(post: Exchange | None) -> float:

@@ -7,6 +7,7 @@ import json
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 
 from attribute_courier.cli.stage import start_worker
 from attribute_courier.config import load_settings
@@ -21,11 +23,12 @@ from attribute_courier.jobs.emails import mailbox_id_of
 from attribute_courier.jobs.errors import IdempotencyConflict
 from attribute_courier.jobs.job import EPOCH, Lane
 from attribute_courier.jobs.outcome import Outcome as CourierOutcome
+from attribute_courier.operate.metrics import metrics_text
 from attribute_courier.producers import NotEnqueued, Producer
 from attribute_courier.sandbox import LeashedProcess, SandboxProcess
 
 from .asks import EMAILS, MARK, attributes, occurred_at
-from .checker import Ask, Outcome
+from .checker import Ask, Counted, Outcome
 from .way import AT_ONCE, RATE, TIMEOUT_S, Answer
 
 
@@ -157,6 +160,17 @@ class CourierWay:
                     found[ask.job_id] = one
             inbox = outcomes.waiting()
         return {job_id: _outcome(each) for job_id, each in found.items()}, inbox
+
+    def counted(self) -> Counted | None:
+        jobs: Counter[str] = Counter()
+        attempts: Counter[str] = Counter()
+        for family in text_string_to_metric_families(metrics_text(load_settings()).decode()):
+            for sample in family.samples:
+                if sample.name == "attribute_courier_jobs_total":
+                    jobs[sample.labels["status"]] += int(sample.value)
+                elif sample.name == "attribute_courier_attempts_total":
+                    attempts[sample.labels["code"]] += int(sample.value)
+        return Counted(jobs=jobs, attempts=attempts)
 
 
 def _outcome(found: CourierOutcome) -> Outcome:

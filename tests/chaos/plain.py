@@ -22,7 +22,7 @@ from kombu.exceptions import OperationalError
 from attribute_courier.sandbox import LeashedProcess, SandboxProcess
 
 from .asks import attributes
-from .checker import Ask, Outcome
+from .checker import Ask, Counted, Outcome
 from .way import AT_ONCE, TIMEOUT_S, Answer
 
 
@@ -92,6 +92,9 @@ class PlainWay:
                     status=status, email=ask.email, occurred_us=ask.occurred_us
                 )
         return found, 0
+
+    def counted(self) -> Counted | None:
+        return None
 
 
 def _status(result: AsyncResult[Any]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from attribute_courier.sandbox import LeashedProcess, SandboxConfig, SandboxProcess
 
 from .asks import CULPRITS, DAMAGED, EMAILS, MARK, MATCHED, PICKY, QUIET
-from .checker import Ask, Evidence, Outcome
+from .checker import Ask, Counted, Evidence, Outcome
 from .courier import CourierWay
 from .faults import EVERYDAY, Chaos, Crew, Pair
 from .plain import PlainWay
@@ -89,7 +89,8 @@ def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str
             asks = [replace(ask, valid=True) for ask in asks]
         crew.start(1)  # a worker that starts looks for what nothing points to
         after_damage = way.after_damage(DAMAGED)
-        settled_s, outcomes, inbox = _settled(way, asks, settle_s)
+        settled_s, inbox = _settled(way, asks, settle_s)
+        counted, outcomes, damaged = _counted(way, asks)
         requests = stand_in.requests()
         customers = {
             each["email"]: each["attributes"]["custom"]
@@ -110,26 +111,44 @@ def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str
             timeout_s=TIMEOUT_S,
             damaged=frozenset(DAMAGED),
             after_damage=after_damage,
+            damaged_outcomes=damaged,
+            counted=counted,
         ),
         faults=chaos.injected + crew.ended + _answered(requests),
         settled_s=settled_s,
     )
 
 
-def _settled(
-    way: Way, asks: Sequence[Ask], settle_s: float
-) -> tuple[float, dict[str, Outcome], int]:
+def _settled(way: Way, asks: Sequence[Ask], settle_s: float) -> tuple[float, int]:
     """Wait until every job is at its end, or the time is up."""
     began_s = time.monotonic()
     while True:
         outcomes, inbox = way.outcomes(asks)
-        outcomes = {id_: each for id_, each in outcomes.items() if each.email not in DAMAGED}
+        outcomes, _ = _apart(outcomes)
         waited_s = time.monotonic() - began_s
         known = all(ask.job_id in outcomes for ask in asks if ask.answer == "taken")
         ended = all(each.status != "pending" for each in outcomes.values())
         if (known and ended and not inbox) or waited_s > settle_s:
-            return waited_s, outcomes, inbox
+            return waited_s, inbox
         time.sleep(0.5)
+
+
+def _counted(
+    way: Way, asks: Sequence[Ask]
+) -> tuple[Counted | None, dict[str, Outcome], Counter[str]]:
+    """What the metrics say, and the outcomes of the same moment."""
+    for _ in range(20):  # jobs of damaged emails may still be on their way
+        counted = way.counted()
+        outcomes, _inbox = way.outcomes(asks)
+        if way.counted() == counted:
+            break
+    return counted, *_apart(outcomes)
+
+
+def _apart(outcomes: Mapping[str, Outcome]) -> tuple[dict[str, Outcome], Counter[str]]:
+    """The outcomes that are in evidence, and how many there are of the others, by status."""
+    told = {id_: each for id_, each in outcomes.items() if each.email not in DAMAGED}
+    return told, Counter(each.status for id_, each in outcomes.items() if id_ not in told)
 
 
 def _answered(log: Sequence[Mapping[str, Any]]) -> Counter[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .checker import Ask, Checker, Evidence, Outcome
+from .checker import Ask, Checker, Counted, Evidence, Outcome
 
 ADA, BOB, NOBODY, QUIET = (f"{name}@chaos.example" for name in ("ada", "bob", "nobody", "quiet"))
 SECRET = "chaos-key"
@@ -99,6 +99,16 @@ def run(
     return replace(evidence, **more)
 
 
+COUNTS = {"delivered": 3, **dict.fromkeys(("refused", "unmatched", "unconfirmed", "invalid"), 1)}
+
+
+def counted(attempts: dict[str, int] | None = None, **jobs: int) -> Counted:
+    """What the metrics say after a run; other numbers where they are given."""
+    return Counted(
+        jobs=COUNTS | jobs, attempts={"2xx": 4, "4xx": 3, "timeout": 9} | (attempts or {})
+    )
+
+
 def crowd(count: int, *, gap_s: float, last_s: float) -> Evidence:
     """Requests for many emails, `gap_s` apart, each of which takes `last_s`."""
     asks = [ask(f"crowd{n}", f"crowd{n}@chaos.example") for n in range(count)]
@@ -148,6 +158,11 @@ KEPT = {
     "the same, but the first had been written, and the answer lost": run(
         GONE, TAKER, posts=(post(8, GONE, status=None, applied=True), *TAKEN),
         told={"gone": "superseded", "taker": "refused"}, customers={BOB: {"nps": 1, "mrr": 1.5}},
+    ),
+    "metrics that count what was": run(counted=counted()),
+    "a worker that was killed before it counted its request": run(counted=counted({"2xx": 3})),
+    "jobs of damaged emails are counted, too": run(
+        counted=counted(delivered=5), damaged_outcomes={"delivered": 2, "pending": 1}
     ),
     "a pace at its limits": crowd(40, gap_s=1 / 19, last_s=0.26),
     "so many late ones as there are at once": crowd(25, gap_s=1 / 25, last_s=0.1),
@@ -258,6 +273,10 @@ BROKEN = {
         run(after_damage={"damaged@chaos.example": "pending"}), [9]
     ),
     "failed, and the server never did": (run(told={"new": "failed"}), [6]),
+    "a job that was counted twice": (run(counted=counted(delivered=4)), [11]),
+    "a job that was not counted": (run(counted=counted(invalid=0)), [11]),
+    "a job that was counted as another": (run(counted=counted(failed=1, refused=0)), [11]),
+    "a request that was counted twice": (run(counted=counted({"2xx": 5})), [11]),
     "a key in a log": (run(worker_logs=f"Authorization: {SECRET}"), [10]),
     "an email in a log": (run(worker_logs=f"no customer has {ADA}"), [10]),
 }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from attribute_courier.sandbox import LeashedProcess, SandboxProcess
 
-from .checker import Ask, Outcome
+from .checker import Ask, Counted, Outcome
 
 RATE, AT_ONCE, TIMEOUT_S = 19, 8, 1.0
 """What the workers are told: requests a second, requests at once, and seconds of one."""
@@ -37,3 +37,6 @@ class Way(Protocol):
 
     def outcomes(self, asks: Sequence[Ask]) -> tuple[dict[str, Outcome], int]:
         """Of all jobs, as far as they are known; and how many were never accepted."""
+
+    def counted(self) -> Counted | None:
+        """What the metrics say, if there are metrics."""
