@@ -115,7 +115,7 @@ def of_kind(kind: str) -> list[Command]:
 def kind_of(command: Command) -> str | None:
     """How a command is run here; None if nobody knows."""
     match command.argv:
-        case ["courier", "up" | "worker" | "sandbox" | "flower", *_]:
+        case ["courier", "up" | "worker" | "sandbox" | "flower" | "metrics", *_]:
             return "serves"
         case ["courier", "outcomes", *options] if "--follow" in options:
             return "serves"
@@ -292,6 +292,8 @@ def test_a_command_that_goes_on_starts_is_used_and_stops(
             _use_sandbox(command, directory, courier)
         case ["courier", "flower", *_]:
             _use_flower(command, directory, courier)
+        case ["courier", "metrics", *_]:
+            _use_metrics(command, directory, courier)
         case ["courier", "outcomes", *_]:
             _use_follow(command, directory, courier)
         case _:
@@ -338,6 +340,18 @@ def _use_flower(command: Command, directory: Path, courier: Courier) -> None:
         protected = "COURIER_FLOWER_BASIC_AUTH" in command.environ
         assert _status(f"http://127.0.0.1:{port}/workers") == (401 if protected else 200)
         flower.stop()
+
+
+def _use_metrics(command: Command, directory: Path, courier: Courier) -> None:
+    # On loopback whatever the page says, since this machine may not be alone.
+    here = ("--port", "0", "--host", "127.0.0.1")
+    with Served(command, directory, *here, **courier.environ) as metrics:
+        [url] = metrics.wait_for(r"Metrics at (\S+)\n").groups()
+        if command.shown:
+            assert_shown(command.shown, metrics.printed)
+        assert _status(url) == 200
+        assert _status(url.replace("/metrics", "/healthz")) == 200
+        assert metrics.stop() == 0
 
 
 def _status(url: str) -> int | None:
@@ -399,6 +413,10 @@ def test_a_compose_command_names_services_that_exist(command: Command) -> None:
         case ["docker", "compose", "up", *options]:
             assert set(options) - {"--detach", "--wait", "--scale", "worker=3"} == set()
             assert {"worker", "redis", "flower"} <= services.keys()
+        case ["docker", "compose", "--profile", profile, "up", "--detach", "--wait"]:
+            assert profile in [
+                each for name in services for each in services[name].get("profiles", ())
+            ]
         case ["docker", "compose", "exec", service, "courier", name, *arguments]:
             assert service in services
             context = click.Context(main)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import version
@@ -144,6 +145,25 @@ def test_the_wheel_takes_no_name_at_the_top_that_an_application_could_have(
     info = f"attribute_courier-{PYPROJECT['project']['version']}.dist-info"
     assert {name.split("/")[0] for name in wheel} == {"attribute_courier", info}
     assert f"{info}/licenses/LICENSE" in wheel
+
+
+def test_the_source_distribution_has_what_an_operator_installs(tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in ["pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"]:
+        shutil.copy(ROOT / name, copy)
+    for folder in [TOP, *ROOMS, "deploy"]:
+        shutil.copytree(ROOT / folder, copy / folder)
+    code = "from setuptools.build_meta import build_sdist; build_sdist('..')"
+    argv = [sys.executable, "-c", code]
+    build = subprocess.run(argv, cwd=copy, capture_output=True, text=True, timeout=100)
+    assert build.returncode == 0, build.stdout + build.stderr
+    [path] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    deployed = {str(each.relative_to(ROOT)) for each in (ROOT / "deploy").rglob("*.*")}
+    assert deployed <= names
+    assert "state/lua/settle.lua" in names
 
 
 # --- the type checker --------------------------------------------------------------------------
