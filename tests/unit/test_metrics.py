@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -381,6 +382,18 @@ def test_healthz_and_metrics_answer_when_redis_does_not() -> None:
         assert answer.status_code == 200
         assert value(answer.content, "up") == 0
         assert get(url.replace("/metrics", "/healthz")).status_code == 200
+
+
+def test_a_client_that_is_silent_is_left_and_no_traceback(
+    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("attribute_courier.operate.exporter._Handler.timeout", 0.1)
+    with serving(server.url) as url:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
+            assert silent.recv(1) == b"", "the connection is closed"
+        assert get(url).status_code == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_it_also_listens_on_ipv6(server: EmbeddedRedis) -> None:
