@@ -28,8 +28,8 @@ from attribute_courier.state.keys import Keys
 ADA = "ada@example.com"
 KEYS = Keys("default")
 COMMANDS = [
-    "add", "demo", "flower", "import", "outcomes", "pause", "ping", "replay", "resume", "sandbox",
-    "status", "up", "worker",
+    "add", "demo", "flower", "import", "metrics", "outcomes", "pause", "ping", "replay", "resume",
+    "sandbox", "status", "up", "worker",
 ]  # fmt: skip
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 OUTCOME = Outcome(
