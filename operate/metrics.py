@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import accumulate
 from typing import get_args
@@ -122,9 +123,17 @@ def registry(
     return found
 
 
+def metrics_source(settings: Settings) -> Callable[[], bytes]:
+    """A function that gives the metrics in Prometheus's text format, each time it is called.
+
+    It may be called in any thread, and waits for Redis. For Flower's /metrics.
+    """
+    return partial(generate_latest, registry(settings))
+
+
 def metrics_text(settings: Settings) -> bytes:
     """The metrics now, in Prometheus's text format."""
-    return generate_latest(registry(settings))
+    return metrics_source(settings)()
 
 
 def families(picture: Picture) -> Iterator[Metric]:
