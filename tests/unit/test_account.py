@@ -264,12 +264,13 @@ class TestPause:
     def test_by_the_account_is_told_once_and_stops_deliveries(self, account: Account) -> None:
         fill(account, 3)
         first, second = account.claim(), account.claim()
-        assert observe(account, "account", first, reason="HTTP 401", probe_delays_s=(60.0,))
+        assert observe(account, "account", first, reason="HTTP 401", code="401")
         assert not observe(account, "account", second, reason="HTTP 402", probe_delays_s=(60.0,))
         assert idle(account.next()) == "paused"
         pause = account.health.status().pause
         assert pause is not None
         assert (pause.by, pause.reason, pause.since) == ("account", "HTTP 401", account.clock.now)
+        assert pause.code == "401"
         assert pause.next_probe_at == account.clock.now + timedelta(seconds=60)
 
     def test_lets_nobody_who_waited_leave(self, paced: Account) -> None:
