@@ -32,7 +32,8 @@ def flower(courier: Courier) -> Iterator[Flower]:
 
 @pytest.fixture
 def open_flower(courier: Courier) -> Iterator[Flower]:
-    with running_flower(courier.environ, courier.logs) as found:
+    environ = courier.environ | {"COURIER_ENQUEUE_TIMEOUT": "20s"}  # which is not waited for
+    with running_flower(environ, courier.logs) as found:
         yield found
 
 
@@ -248,6 +249,7 @@ def test_the_accounts_page_says_what_is_wrong(courier: Courier, flower: Flower) 
     )
     courier.health().note_step(30)
     told("no_worker", "backlog_old", "clock_step")
+    assert '<span class="badge text-bg-danger">no worker</span>' in flower.get("/accounts").text
     kept = courier.client.config_get("maxmemory*")
     try:
         courier.client.config_set("maxmemory", "1gb")
