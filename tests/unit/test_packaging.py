@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,18 @@ def test_the_lock_for_production_has_no_embedded_server_and_nothing_of_the_tests
     extras = PYPROJECT["project"]["optional-dependencies"]
     needed = [*PYPROJECT["project"]["dependencies"], *extras["flower"], *extras["xlsx"]]
     assert {canonicalize_name(each.name) for each in wanted(needed)} <= set(production)
+
+
+def test_all_parts_of_celerys_extra_for_redis_are_named() -> None:
+    """The extra itself is left out. Kombu's transport imports what it brings."""
+    ours = {canonicalize_name(each.name) for each in wanted(PYPROJECT["project"]["dependencies"])}
+    parts = {
+        canonicalize_name(each.name)
+        for each in map(Requirement, requires("kombu") or [])
+        if each.marker and each.marker.evaluate({"extra": "redis"})
+    }
+    assert "redis" in parts
+    assert parts <= ours
 
 
 @pytest.mark.parametrize(
