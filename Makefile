@@ -106,6 +106,7 @@ lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@$(COMPILE) $(ARGS) $(EXTRAS) --group dev --output-file requirements-dev.txt pyproject.toml
 	@$(COMPILE) $(ARGS) $(EXTRAS) $(HELD) --output-file requirements.txt pyproject.toml
 	@$(COMPILE) $(ARGS) $(PRODUCTION) $(HELD) --output-file requirements-production.txt pyproject.toml
+	@rm -f requirements-lowest.txt  # its pins would be kept, and a lower bound with them
 	@$(COMPILE) $(ARGS) $(EXTRAS) --group test --resolution lowest-direct \
 		--output-file requirements-lowest.txt pyproject.toml
 	@sed -n '/^\(celery\|kombu\)==/s/ .*//p' requirements-lowest.txt > build/lock/mixed.txt
