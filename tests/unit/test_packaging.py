@@ -85,7 +85,7 @@ def test_the_locks_answer_what_pyproject_asks_for() -> None:
     extras = project["optional-dependencies"]
     locked_extras = [each for name in ("sandbox", "flower", "xlsx") for each in extras[name]]
     runtime = [*project["dependencies"], *locked_extras, *groups["build"]]
-    dev = [*runtime, *groups["test"], *groups["package"], *groups["dev"]]
+    dev = [*runtime, *groups["test"], *groups["dev"]]
     for name, requirements in zip(LOCKS, [runtime, dev], strict=True):
         entries = locked(name)
         for requirement in wanted(requirements):
