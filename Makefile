@@ -80,15 +80,15 @@ lint: $(DEV) ## Check style, format and the import rule
 types: $(DEV) ## Check the types
 	@$(BIN)/mypy
 
-package: $(DEV) ## Build the distributions into build/dist, and check what they hold and tell
+package: build/package/.installed ## Build the distributions into build/dist, and check what they hold and tell
 	@rm -rf build/dist
-	@$(BIN)/python -m build --no-isolation --outdir build/dist . > build/package.log 2>&1 \
+	@build/package/bin/python -m build --no-isolation --outdir build/dist . > build/package.log 2>&1 \
 		|| { cat build/package.log; exit 1; }
-	@$(BIN)/twine check --strict build/dist/*
-	@$(BIN)/check-wheel-contents build/dist/*.whl
-	@$(BIN)/pyroma --min=10 build/dist/*.tar.gz
+	@build/package/bin/twine check --strict build/dist/*
+	@build/package/bin/check-wheel-contents build/dist/*.whl
+	@build/package/bin/pyroma --min=10 build/dist/*.tar.gz
 	@for pins in tests/unit/fixtures/pins/*.txt; do echo "Beside $$pins:"; \
-		$(BIN)/python $(PIP_INSTALL) --dry-run --ignore-installed --constraint $$pins \
+		build/package/bin/python $(PIP_INSTALL) --dry-run --ignore-installed --constraint $$pins \
 			"$$(echo build/dist/*.whl)[flower,xlsx]" || exit 1; echo "  installs"; done
 
 # The tool stays out of .venv, which holds what the locks name and nothing else. All locks but those
@@ -106,7 +106,10 @@ lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@$(COMPILE) $(ARGS) $(EXTRAS) --group dev --output-file requirements-dev.txt pyproject.toml
 	@$(COMPILE) $(ARGS) $(EXTRAS) $(HELD) --output-file requirements.txt pyproject.toml
 	@$(COMPILE) $(ARGS) $(PRODUCTION) $(HELD) --output-file requirements-production.txt pyproject.toml
-	@$(COMPILE) $(EXTRAS) --group test --resolution lowest-direct --upgrade \
+	@$(COMPILE) $(ARGS) --group package --constraint requirements-dev.txt \
+		--output-file requirements-package.txt pyproject.toml
+	@rm -f requirements-lowest.txt  # its pins would be kept, and a lower bound with them
+	@$(COMPILE) $(ARGS) $(EXTRAS) --group test --resolution lowest-direct \
 		--output-file requirements-lowest.txt pyproject.toml
 	@sed -n '/^\(celery\|kombu\)==/s/ .*//p' requirements-lowest.txt > build/lock/mixed.txt
 	@$(COMPILE) $(ARGS) $(EXTRAS) --group test --constraint build/lock/mixed.txt \
