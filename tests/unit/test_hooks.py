@@ -16,8 +16,9 @@ from attribute_courier.config import load_settings
 from attribute_courier.config.settings import SETTLED
 from attribute_courier.jobs.hooks import HookEvent
 from attribute_courier.jobs.outcome import STATUSES
+from attribute_courier.sandbox import EmbeddedRedis
 from attribute_courier.state import hooks as state
-from attribute_courier.state.hooks import Hooks, HookStatus
+from attribute_courier.state.hooks import Aside, Hooks, HookStatus, Progress, Record, Step
 from attribute_courier.worker import hook_order
 from attribute_courier.worker import hooks as module
 from attribute_courier.worker.chartmogul import Answer
@@ -143,18 +144,21 @@ class Relaying:
 
 
 @pytest.fixture
-def relaying(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relaying]:
+def relaying(server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relaying]:
+    """On the real server; `TestTheState` is on both."""
     monkeypatch.setattr(hook_order, "FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(module, "IDLE_S", 0.05)
     monkeypatch.setattr(module, "OTHERS_S", 0.05)
     monkeypatch.setattr(module, "WATCH_S", 0.1)
     monkeypatch.setattr(state, "LEASE_S", 1.0)
+    client = redis.Redis.from_url(server.url, decode_responses=True)
     found = Relaying(client)
     yield found
     for stopping, _ in found.stops:
         stopping.set()
     for _, thread in found.stops:
         thread.join(20)
+    client.close()
 
 
 def down(event: HookEvent) -> Refused:
@@ -169,6 +173,67 @@ def only(*jobs: str) -> Callable[[HookEvent], Refused | None]:
         return Refused(reason="HTTP 422", by_all=False) if alone else None
 
     return refuses
+
+
+class TestTheState:
+    """What a relay notes, on both servers, and each step made twice as if its answer was lost."""
+
+    def step(self, hooks: Hooks, progress: Progress | None = None, **options: Any) -> Step:
+        found = [
+            hooks.step("me", holds=progress is not None, progress=progress, **options)
+            for _ in range(2)
+        ]
+        assert found[1] is not None
+        return found[1]
+
+    def settled(self, client: redis.Redis, *emails: str) -> tuple[Hooks, list[str]]:
+        hooks, desk = Hooks(client, KEYS), Desk(client)
+        hooks.begin()
+        jobs = [desk.accepted(email, n=1) for email in emails]
+        desk.run()
+        return hooks, jobs
+
+    def test_reading_on_and_what_is_done(self, client: redis.Redis) -> None:
+        hooks, jobs = self.settled(client, ADA, BOB, EVE)
+        assert hooks.step("other", holds=True) is None, "it only believes so"
+        step = self.step(hooks, most=2, measure=True)
+        assert [record.fields["job"] for record in step.records] == jobs[:2]
+        assert step.behind == 3
+        assert hooks.step("other", holds=False) is None
+        done = Progress(done={"outcomes": step.records[1].id, "handled": "2"})
+        step = self.step(hooks, done, most=2, measure=True)
+        assert [record.fields["job"] for record in step.records] == jobs[2:]
+        assert step.behind == 1
+        hooks.step("me", holds=True, release=True)
+        assert hooks.step("other", holds=False) is not None
+
+    def test_what_is_set_aside_and_what_of_it_is_dropped(self, client: redis.Redis) -> None:
+        hooks, _ = self.settled(client, ADA, BOB, EVE)
+        records = self.step(hooks, most=3).records
+        asides = {each.name: Aside(record=each, since_us=5, failures=1) for each in records}
+        self.step(hooks, Progress(aside=asides))
+        assert hooks.asides() == list(asides.values())
+        first, second, third = records
+        too_old: dict[str, Record] = {second.name: second}
+        self.step(hooks, Progress(gone=[first.name], too_old=too_old))
+        assert [aside.record for aside in hooks.asides()] == [third]
+        step = self.step(hooks, tell=True)
+        assert step.dropped is not None
+        assert step.dropped.counts == {"delivered": 1}
+        assert self.step(hooks, Progress(told=step.dropped.id), tell=True).dropped is None
+
+    def test_passing_over(self, client: redis.Redis) -> None:
+        hooks, _ = self.settled(client, ADA, BOB, EVE)
+        step = self.step(hooks, most=3)
+        done = [step.records[1].id]
+        passed, cursor = hooks.drop("me", "0-0", statuses=["delivered"], most=2, done=done)
+        assert (passed, cursor) == (2, step.records[1].id)
+        again = hooks.drop("me", "0-0", statuses=["delivered"], most=2)
+        assert again == (0, "0-0"), "the same call again: the relay stands elsewhere by now"
+        assert hooks.drop("other", cursor, statuses=["delivered"]) == (0, cursor)
+        status = hooks.status()
+        assert status is not None
+        assert (status.dropped, status.behind) == (1, 1)
 
 
 class TestTelling:
@@ -292,6 +357,9 @@ class TestOneEventThatIsRefused:
         wait_until(lambda: relaying.status().aside == 2)
         assert jobs[2] not in [event.data["job_id"] for event in relaying.receiver.asked]
         assert relaying.status().failing_since is None, "it says nothing of the receiver"
+        jobs += relaying.settled(ADA)
+        wait_until(lambda: relaying.status().aside == 3, what="it holds up no stream")
+        wait_until(lambda: relaying.status().behind == 0)
         relaying.receiver.refuses = only()
         relaying.wait_for(*jobs)
         relaying.wait_idle()
