@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
 
 from ..config import Settings
 from ..config.connections import Client, until
 from ..config.redis_errors import RedisError, describe_redis_error
-from ..jobs.errors import NotEnqueued
+from ..jobs.errors import NotEnqueued, NotReachable
 from ..jobs.job import AttributeJob, Lane, content_digest
 from ..jobs.wire import dump_wire
 from ..state.inbox import Entry, Inbox, Known
 from ..state.keys import Keys
+from ..state.outcomes import Outcomes
 from .wakeup import WakeUp
 
 
@@ -33,9 +36,12 @@ def entry_of(job: AttributeJob) -> Entry:
 class Intake:
     """Hands jobs over to one account's inbox. May be shared by threads, and made before a fork."""
 
+    settles: ClassVar[bool] = True
+
     def __init__(self, settings: Settings, client: Client, wakeup: WakeUp, account: str) -> None:
         self._settings = settings
         self._inbox = Inbox(client, Keys(account), retention_s=settings.retention_s)
+        self._outcomes = Outcomes(client, Keys(account))
         self._wakeup = wakeup
         self.account = account
 
@@ -73,3 +79,15 @@ class Intake:
                 return self._inbox.waiting()
         except RedisError as error:
             raise NotEnqueued(describe_redis_error(self._settings, error)) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Outcomes]:
+        """All that can be asked about the account's outcomes.
+
+        Raises:
+            NotReachable: Redis does not answer, or answers with an error, within the block.
+        """
+        try:
+            yield self._outcomes
+        except RedisError as error:
+            raise NotReachable(describe_redis_error(self._settings, error)) from error

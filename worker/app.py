@@ -1,6 +1,7 @@
 """The Celery application: `celery -A attribute_courier.worker worker`, or `courier worker`.
 
-Reads the settings when it is imported.
+Takes the settings that hold when it is imported: those of `configure()`, else Django's, where
+Django is set up, before the environment's.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any
 from celery import bootsteps, signals
 from kombu.utils.compat import detect_environment
 
-from ..config import SettingsError, load_settings
+from ..config import SettingsError
 from ..config.celery import make_celery
+from ..config.chosen import choose
 from ..config.connections import Client, connect_patiently
 from ..config.network import check_for_work
 from ..config.redis_errors import RedisError
@@ -40,7 +42,7 @@ WELL_AFTER_S = 3.0
 POOLS = ("thread", "prefork", "solo")
 """Modules of Celery's pools that work."""
 
-settings = load_settings()
+settings = choose().load(strict=True)
 trouble = RedisTrouble(settings)
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
