@@ -19,7 +19,7 @@ class Choice:
     """Where settings come from. Where this is another one than before, they are to be read anew."""
 
     number: int
-    """How often `configure` was called."""
+    """How often `configure` and `read_anew` were called."""
     configured: Settings | None
     django: Mapping[str, object]
 
@@ -57,6 +57,13 @@ def configure(settings: Settings | None) -> None:
         raise TypeError(f"configure() takes Settings or None, not {type(settings).__name__}")
     with _lock:
         _configured = (_configured[0] + 1, settings)
+
+
+def read_anew() -> None:
+    """Let settings that Django and the environment hold be read again at their next use."""
+    global _configured
+    with _lock:
+        _configured = (_configured[0] + 1, _configured[1])
 
 
 def choose() -> Choice:

@@ -116,12 +116,19 @@ def whole_seconds(*, at_least: float) -> Callable[[object], int]:
     return lambda given: int(rule(given))
 
 
-def delays(given: object) -> tuple[float, ...]:
-    """Some durations, in text with commas between."""
-    parts = given.split(",") if isinstance(given, str) else given
-    if not isinstance(parts, Iterable) or not (parts := list(parts)):
-        raise ValueError('must be some durations, such as "5m,1h"')
-    return tuple(map(duration(at_least=0), parts))
+def delays(*, least: int) -> Callable[[object], tuple[float, ...]]:
+    """Durations, in text with commas between; at least so many."""
+
+    def rule(given: object) -> tuple[float, ...]:
+        parts = given.split(",") if isinstance(given, str) else given
+        if not isinstance(parts, Iterable):
+            raise ValueError('must be durations, such as "5m,1h"')
+        found = tuple(map(duration(at_least=0), parts))
+        if len(found) < least:
+            raise ValueError("must be one duration at least")
+        return found
+
+    return rule
 
 
 def account(given: object) -> str:

@@ -99,15 +99,15 @@ class Settings:
     )
     """Whether customers match through their contacts' addresses, too."""
     unmatched_delays_s: Setting[Iterable[Duration], tuple[float, ...]] = Setting(
-        "COURIER_UNMATCHED_DELAYS", (300, 3_600, 21_600, 86_400), rules.delays
+        "COURIER_UNMATCHED_DELAYS", (300, 3_600, 21_600, 86_400), rules.delays(least=0)
     )
     """Seconds before each further try for an email that no customer has."""
     unconfirmed_delays_s: Setting[Iterable[Duration], tuple[float, ...]] = Setting(
-        "COURIER_UNCONFIRMED_DELAYS", (60,), rules.delays
+        "COURIER_UNCONFIRMED_DELAYS", (60,), rules.delays(least=0)
     )
     """Seconds before each further try for values that the answer does not show."""
     probe_delays_s: Setting[Iterable[Duration], tuple[float, ...]] = Setting(
-        "COURIER_PROBE_DELAYS", (60, 120, 240, 480, 900), rules.delays
+        "COURIER_PROBE_DELAYS", (60, 120, 240, 480, 900), rules.delays(least=1)
     )
     """Seconds before each ping of an account with a faulty key or plan; the last one repeats."""
     give_up_after_s: Setting[Duration, float] = Setting(

@@ -268,7 +268,9 @@ def _judged(path: str, rule: Callable[[object], T], value: object) -> T:
 
 
 _lock = threading.Lock()
-_default: tuple[Choice, Producer] | None = None
+_default: Producer | None = None
+_chosen: Choice | None = None
+"""What the default producer was made from."""
 
 
 def default_producer() -> Producer:
@@ -280,13 +282,13 @@ def default_producer() -> Producer:
     Raises:
         SettingsError: the settings are not valid.
     """
-    global _default
+    global _default, _chosen
     choice = choose()
     with _lock:
-        if _default is None or _default[0] != choice:
+        if _default is None or _chosen != choice:
             # The one before is left open: another thread may use it, and receipts ask through it.
-            _default = choice, Producer(choice.load(strict=False))
-        return _default[1]
+            _default, _chosen = Producer(choice.load(strict=False)), choice
+        return _default
 
 
 def _shared(

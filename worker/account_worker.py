@@ -14,7 +14,7 @@ from ..state.keys import Keys
 from ..state.mailboxes import Mailboxes
 from ..state.outcomes import Outcomes
 from .acceptance import Acceptance
-from .chartmogul import ChartMogul
+from .chartmogul import ChartMogul, Line
 from .deliveries import Deliveries
 from .notifier import Notifier
 from .policy import Policy
@@ -36,13 +36,20 @@ class AccountWorker:
         settings: with the account's API key.
         client: a connection with `decode_responses`.
         notifier: how it asks for further work, and reports to Flower.
+        line: by which requests go to ChartMogul, in place of connections to the settings' URL.
 
     Raises:
         SettingsError: the account has no API key.
     """
 
     def __init__(
-        self, account: str, settings: Settings, *, client: Client, notifier: Notifier
+        self,
+        account: str,
+        settings: Settings,
+        *,
+        client: Client,
+        notifier: Notifier,
+        line: Line | None = None,
     ) -> None:
         self.account = account
         keys = Keys(account)
@@ -76,6 +83,7 @@ class AccountWorker:
             api_key,
             timeout_s=settings.timeout_s,
             with_associated_emails=settings.with_associated_emails,
+            line=line,
         )
         self._notifier = notifier
         self._acceptance = Acceptance(

@@ -74,6 +74,7 @@ PUBLIC = {
         "EmbeddedRedis",
         "EmbeddedRedisError",
         "Fault",
+        "InProcessSandbox",
         "LeashedProcess",
         "SandboxConfig",
         "SandboxConfigError",

@@ -463,6 +463,7 @@ class TestInCode:
             retention_s="2d",
             give_up_after_s=3600,
             unmatched_delays_s=[1, "2m", timedelta(hours=3)],
+            unconfirmed_delays_s=[],
             accounts=["eu", "us"],
             api_keys={"us": KEY, "eu": Secret("other")},
             flower_basic_auth="ada:pw",
@@ -470,6 +471,7 @@ class TestInCode:
         assert settings.redis_url == Secret("redis://:pw@redis.example:6379/0")
         assert (settings.timeout_s, settings.retention_s) == (1.5, 172_800)
         assert settings.unmatched_delays_s == (1, 120, 10_800)
+        assert settings.unconfirmed_delays_s == ()
         assert (settings.default_account, settings.accounts) == ("eu", ("eu", "us"))
         assert settings.api_keys == {"us": Secret(KEY), "eu": Secret("other")}
         assert settings.flower_basic_auth == Secret("ada:pw")
@@ -485,8 +487,8 @@ class TestInCode:
             ({"timeout_s": "soon"}, "timeout_s: not a duration"),
             ({"timeout_s": True}, "timeout_s: must be at least 0.1 seconds"),
             ({"timeout_s": timedelta(0)}, "timeout_s: must be at least 0.1 seconds"),
-            ({"unmatched_delays_s": []}, "unmatched_delays_s: must be some durations"),
-            ({"unmatched_delays_s": 5}, "unmatched_delays_s: must be some durations"),
+            ({"probe_delays_s": []}, "probe_delays_s: must be one duration at least"),
+            ({"unmatched_delays_s": 5}, "unmatched_delays_s: must be durations"),
             ({"max_parallel": 2.5}, "max_parallel: must be a whole number from 1 to 1,000"),
             ({"max_parallel": True}, "max_parallel: must be a whole number"),
             ({"bulk_share": True}, "bulk_share: must be a number from"),
