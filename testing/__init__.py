@@ -17,9 +17,7 @@ __all__ = ["Capture", "CapturedJob", "capture", "deliver_captured"]  # found by 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used: pytest imports the plugin beside, in every project."""
     if name in __all__:
-        found = getattr(import_module(".captured", __name__), name)
-        globals()[name] = found  # `capture` would be the module from now on
-        return found
+        return getattr(import_module(".captured", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
