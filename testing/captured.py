@@ -104,6 +104,7 @@ class Capture:
             InvalidJob: the email or the attributes would not be accepted.
             ValueError: `times` is less than 1.
         """
+        __tracebackhide__ = True  # pytest shows the line that asserts
         if times is not None and times < 1:
             raise ValueError("times must be at least 1; there is assert_nothing_added()")
         wanted: tuple[Attribute, ...] = ()
@@ -128,6 +129,7 @@ class Capture:
         Raises:
             AssertionError: there is one. The text shows all.
         """
+        __tracebackhide__ = True
         found = self.jobs if email is None else self.of(email)
         if found:
             whose = "" if email is None else f" for {email}"

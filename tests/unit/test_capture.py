@@ -107,10 +107,17 @@ class TestWhatIsCaptured:
         assert [job.values["n"] for job in inner.jobs] == [2]
 
     def test_is_still_there_after_the_block_and_after_an_error(self) -> None:
-        with pytest.raises(ZeroDivisionError), capture() as found:
-            receipt = add_attributes(ADA, {"n": 1})
-            _ = 1 / 0
-        assert found.of(ADA)[0].job_id == receipt.job_id
+        found = []
+
+        def fail() -> None:
+            with capture() as captured:
+                found.append(captured)
+                add_attributes(ADA, {"n": 1})
+                _ = 1 / 0
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert len(found[0].of(ADA)) == 1
         with pytest.raises(Exception, match="nobody said where jobs go"):
             add_attributes(ADA, {"n": 1})
 
@@ -192,9 +199,7 @@ class TestIdempotencyKeys:
                 )
                 for name, key, other in call
             ]
-            assert ours.put("live", entries) == (
-                real.put("live", entries).known if entries else {}
-            )
+            assert ours.put("live", entries) == (real.put("live", entries).known if entries else {})
         taken = real.take(limit=100, within_s=60, bulk_share=0.1)
         assert [job.job_id for job in found.jobs] == [each.job_id for each in taken]
 
@@ -270,10 +275,10 @@ class TestAssertions:
             captured.assert_added(ADA, times=2)
         with failing(f"a job for {ADA} was added{added}"):
             captured.assert_nothing_added(ADA.upper().lower())
-        with pytest.raises(AssertionError, match="^a job was added\nAdded:\n  bob@example.com"):
+        with pytest.raises(AssertionError, match=r"^a job was added\nAdded:\n  bob@"):
             captured.assert_nothing_added()
         add_many((f"{n}@example.com", {"n": n}) for n in range(100))
-        with pytest.raises(AssertionError, match="and 82 more$"):
+        with pytest.raises(AssertionError, match=r"and 82 more$"):
             captured.assert_nothing_added()
 
     @pytest.mark.parametrize(
@@ -286,9 +291,7 @@ class TestAssertions:
             ({"plan": "pro"}, {"plan": Attribute.of("String", "pro", source="survey")}),
         ],
     )
-    def test_tell_types_and_sources_apart(
-        self, captured: Capture, added: Any, wanted: Any
-    ) -> None:
+    def test_tell_types_and_sources_apart(self, captured: Capture, added: Any, wanted: Any) -> None:
         add_attributes(ADA, added)
         with pytest.raises(AssertionError, match="was not added"):
             captured.assert_added(ADA, wanted)

@@ -236,7 +236,7 @@ settings.configure()
 django.setup()
 call_command("test", "program_tests")
 """
-        test = self.TEST.replace("RUNNER", "\"^Django's test runner runs this\"")
+        test = self.TEST.replace("RUNNER", '"^Django\'s test runner runs this"')
         (tmp_path / "program_tests.py").write_text(test)
         done = run(program, tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -222,6 +222,18 @@ def test_every_field_of_the_settings_has_a_variable_on_the_page(
     assert set(documented()) - set(SAMPLES) == of_a_file_or_account
 
 
+def test_fields_have_the_names_of_their_variables_but_for_those_listed() -> None:
+    others = {
+        re.findall(r"`([A-Z_]+)`", row[0])[0]: re.findall(r"`(\w+)`", row[1])[0]
+        for row in table("settings.md", "instead of")
+    }
+    for each in fields(Settings):
+        variable = vars(Settings)[each.name].variable
+        name = re.sub("^(COURIER|CHARTMOGUL)_", "", variable).lower()
+        assert each.name in (others.get(variable), name, f"{name}_s"), variable
+        assert (others.get(variable) == each.name) is (each.name not in (name, f"{name}_s"))
+
+
 @pytest.mark.parametrize(
     ("who", "rights"), [("producer", PRODUCER_RIGHTS), ("worker", worker_rights())]
 )
@@ -235,8 +247,9 @@ def test_the_rights_in_redis_are_those_that_are_needed(who: str, rights: str) ->
 
 def test_the_table_of_outcomes_has_every_status_and_says_which_end_well() -> None:
     rows = table("outcomes.md", "status")
-    assert [row[0] for row in rows] == [f"`{status}`" for status in STATUSES]
-    endings = {status: "yes" if status in SUCCESSES else "no" for status in STATUSES}
+    statuses = (*STATUSES, "disabled")
+    assert [row[0] for row in rows] == [f"`{status}`" for status in statuses]
+    endings = {status: "yes" if status in SUCCESSES else "no" for status in statuses}
     assert {row[0].strip("`"): row[2] for row in rows} == endings | {"pending": ""}
 
 
