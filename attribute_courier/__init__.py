@@ -12,7 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .config import NotConfigured as NotConfigured
+    from .config import Settings as Settings
     from .config import SettingsError as SettingsError
+    from .config import configure as configure
     from .producers import Attribute as Attribute
     from .producers import Attributes as Attributes
     from .producers import AttributeType as AttributeType
@@ -59,6 +62,7 @@ __all__ = [  # found by __getattr__
     "InvalidJob",
     "Item",
     "Lane",
+    "NotConfigured",
     "NotDelivered",
     "NotEnqueued",
     "NotReachable",
@@ -66,6 +70,7 @@ __all__ = [  # found by __getattr__
     "Producer",
     "Receipt",
     "Rejected",
+    "Settings",
     "SettingsError",
     "Value",
     "__version__",
@@ -73,9 +78,12 @@ __all__ = [  # found by __getattr__
     "add_attributes_async",
     "add_many",
     "cancel",
+    "configure",
     "default_producer",
     "forget",
 ]
+
+_OF_CONFIG = {"NotConfigured", "Settings", "SettingsError", "configure"}
 
 
 def __getattr__(name: str) -> Any:
@@ -85,7 +93,7 @@ def __getattr__(name: str) -> Any:
 
         return version("attribute-courier")
     if name in __all__:
-        room = "config" if name == "SettingsError" else "producers"
+        room = "config" if name in _OF_CONFIG else "producers"
         return getattr(import_module(f".{room}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -14,6 +14,14 @@ from ..state.keys import Keys
 from .main import EXIT_USAGE, Failure
 
 
+def check_enabled(settings: Settings) -> None:
+    """Refuse to hand over jobs where the courier is turned off: they would be dropped."""
+    if not settings.enabled:
+        raise Failure(
+            "the courier is turned off (COURIER_ENABLED): nothing would be delivered", EXIT_USAGE
+        )
+
+
 def accounts_of(settings: Settings, account: str | None) -> list[str]:
     """The one asked for, or all."""
     if account is None:

@@ -7,11 +7,12 @@ from datetime import datetime
 
 import click
 
+from ..config import load_settings
 from ..jobs.errors import InvalidJob
 from ..jobs.job import Lane
 from ..jobs.times import in_utc, instant
 from ..producers import add_attributes
-from .account import account_words
+from .account import account_words, check_enabled
 from .main import EXIT_NOT_DELIVERED, EXIT_STILL_PENDING
 from .output import Format, format_option, show_outcomes
 
@@ -76,6 +77,7 @@ def command(
     Prints the job's id, or with --wait what became of the job. Upper and lower case in EMAIL make
     no difference to which job is the newest; ChartMogul gets it as you write it.
     """
+    check_enabled(load_settings())
     receipt = add_attributes(
         email,
         _attributes(attributes),

@@ -12,7 +12,7 @@ from ..jobs.emails import normalized_email
 from ..jobs.outcome import REPLAYABLE, Outcome, Status
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
-from .account import accounts_of, health_of, reaching_redis
+from .account import accounts_of, check_enabled, health_of, reaching_redis
 from .main import EXIT_NOT_DELIVERED
 from .output import Age, Format, format_option, show_outcomes
 
@@ -58,6 +58,8 @@ def command(
     if not (statuses or email or job_ids):
         raise click.UsageError("say which: --status, --email or --job")
     settings = load_settings()
+    if not dry_run:
+        check_enabled(settings)
     name = accounts_of(settings, account or settings.default_account)[0]
     with reaching_redis(settings) as client:
         outcomes = Outcomes(client, Keys(name))

@@ -17,6 +17,7 @@ from ..config.embedded import FILE_NAME, announced
 from ..config.redis_errors import AuthenticationError, RedisError
 from ..sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxError, SandboxProcess
 from ..state.clock import work_exists
+from .account import check_enabled
 from .extras import needing
 from .main import EXIT_UNREACHABLE, EXIT_USAGE, Failure
 from .stage import start_worker
@@ -62,6 +63,7 @@ def command(data_dir: Path, sandbox_port: int) -> None:
     For development: in production, run Redis yourself.
     """
     settings = load_settings()
+    check_enabled(settings)
     if not settings.api_keys:
         with needing("sandbox"):
             import tornado  # noqa: F401  # the stand-in runs on it

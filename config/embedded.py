@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from .errors import SettingsError
 from .redis_url import RedisAddress, parse_redis_url
 
 DIRECTORY = Path(".courier")
@@ -53,7 +52,7 @@ def with_password(address: RedisAddress) -> RedisAddress:
     """
     if address.password or address.tls or address.host not in ("localhost", "127.0.0.1"):
         return address
-    with suppress(OSError, UnicodeDecodeError, SettingsError):
+    with suppress(OSError, ValueError):  # of a text that is none, too
         embedded = parse_redis_url(_announcement(DIRECTORY / FILE_NAME))
         if embedded.port == address.port:
             return replace(address, password=embedded.password)

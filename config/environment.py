@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 _OURS = re.compile(r"(COURIER|CHARTMOGUL)\w+", re.IGNORECASE)
@@ -11,7 +11,7 @@ _OURS = re.compile(r"(COURIER|CHARTMOGUL)\w+", re.IGNORECASE)
 _NOT_A_SLIP = re.compile(r"\w*_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
 
 
-def near_misses(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, str]:
+def near_misses(environ: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     """The variables that are nearly one of `known`: wrong name → right name.
 
     One letter or two missing, added, exchanged or in another order; an underscore too many or too

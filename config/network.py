@@ -82,9 +82,14 @@ def check_for_work(settings: Settings) -> None:
     """Whether the settings are enough for a worker.
 
     Raises:
-        SettingsError: an account has no API key, a hook lacks what it needs, or a proxy or
-            certificate cannot be used.
+        SettingsError: the courier is turned off, an account has no API key, a hook lacks what it
+            needs, or a proxy or certificate cannot be used.
     """
+    if not settings.enabled:
+        raise SettingsError(
+            "the courier is turned off (COURIER_ENABLED): a worker would deliver all the same. "
+            "Turn it on, or run no worker"
+        )
     for account in settings.accounts:
         settings.api_key(account)
     if settings.hook_url and settings.hook_task:

@@ -1,4 +1,4 @@
-"""COURIER_REDIS_URL, parsed once: what redis-py or Kombu could not take is refused here."""
+"""The address of Redis, parsed once: what redis-py or Kombu could not take is refused here."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from .errors import SettingsError
 from .secret import Secret
-
-VARIABLE = "COURIER_REDIS_URL"
 
 _LOOKS_LIKE = "must look like redis://[user:password@]host:6379/0 (rediss:// for TLS)"
 _NOT_YET = {
@@ -70,8 +67,8 @@ def parse_redis_url(text: str) -> RedisAddress:
     """Read an address.
 
     Raises:
-        SettingsError: it is none, or one that is not supported. The text shows no part of what
-            may be a password.
+        ValueError: it is none, or one that is not supported. The text shows no part of what may
+            be a password.
     """
     found = _SCHEME.fullmatch(text.strip())
     if not found:
@@ -184,5 +181,5 @@ def _options(query: str) -> str:
     return text
 
 
-def _wrong(reason: str) -> SettingsError:
-    return SettingsError(f"{VARIABLE}: {reason}")
+def _wrong(reason: str) -> ValueError:
+    return ValueError(reason)

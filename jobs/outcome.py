@@ -19,8 +19,10 @@ Status = Literal[
     "invalid",
     "refused",
     "failed",
+    "disabled",
 ]
-STATUSES: tuple[Status, ...] = get_args(Status)
+STATUSES: tuple[Status, ...] = tuple(each for each in get_args(Status) if each != "disabled")
+"""What a job in Redis can have: a `disabled` one was dropped by its producer."""
 REPLAYABLE: tuple[Status, ...] = ("failed", "unmatched", "unconfirmed", "refused")
 """Outcomes after which a job's values are kept, so that it can be sent again."""
 Reason = Literal[

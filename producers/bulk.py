@@ -12,7 +12,8 @@ from ..jobs.errors import FieldError, InvalidJob, NotEnqueued
 from ..jobs.job import Lane
 from ..jobs.plain import elements, kind
 from ..state.inbox import Entry, Known
-from .intake import Intake, entry_of
+from .destination import Destination
+from .intake import entry_of
 
 Item = tuple[str, Attributes] | Mapping[str, object]
 """A job for `add_many`: email and attributes, or a mapping.
@@ -93,7 +94,7 @@ class BulkLoad:
 
     def __init__(
         self,
-        intake: Intake,
+        destination: Destination,
         *,
         lane: Lane,
         only_changed: bool,
@@ -105,7 +106,7 @@ class BulkLoad:
             raise ValueError(f"batch_size must be from 1 to {MAX_BATCH_SIZE}")
         if type(max_waiting) is not int or max_waiting < 0:
             raise ValueError("max_waiting must be at least 0")
-        self._intake = intake
+        self._destination = destination
         self._lane = lane
         self._only_changed = only_changed
         self._batch_size = batch_size
@@ -202,14 +203,14 @@ class BulkLoad:
         try:
             self._wait_for_room()
             unsure = len(entries)
-            return self._intake.put(self._lane, entries)
+            return self._destination.put(self._lane, entries)
         except NotEnqueued as error:
             perhaps = f", and perhaps {unsure} more" if unsure else ""
             text = f"{error}; {self._enqueued} jobs were enqueued before that{perhaps}"
             raise NotEnqueued(text) from error
 
     def _wait_for_room(self) -> None:
-        before = waiting = self._intake.waiting()
+        before = waiting = self._destination.waiting()
         deadline_s = time.monotonic() + STALLED_AFTER_S
         while waiting > self._max_waiting:
             if time.monotonic() > deadline_s:
@@ -218,7 +219,7 @@ class BulkLoad:
                     f"{STALLED_AFTER_S:g} s: no worker seems to run"
                 )
             time.sleep(LOOK_AGAIN_S)
-            before, waiting = waiting, self._intake.waiting()
+            before, waiting = waiting, self._destination.waiting()
             if waiting < before:
                 deadline_s = time.monotonic() + STALLED_AFTER_S
 

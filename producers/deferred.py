@@ -9,7 +9,8 @@ from typing import TypedDict
 
 from ..jobs.errors import CourierError
 from ..jobs.job import AttributeJob, Lane
-from .intake import Intake, entry_of
+from .destination import Destination
+from .intake import entry_of
 from .receipt import Receipt
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Deferred:
 
     job: AttributeJob
     receipt: Receipt
-    intake: Intake
+    destination: Destination
 
     def send(self) -> None:
         """Hand it over. Never raises an exception: the transaction was committed already.
@@ -40,6 +41,6 @@ class Deferred:
         none.
         """
         try:
-            self.intake.put(self.job.lane, [entry_of(self.job)])
+            self.destination.put(self.job.lane, [entry_of(self.job)])
         except CourierError as error:
             log.error("job %s: lost after the commit: %s", self.job.job_id, error)

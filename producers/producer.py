@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property, partial, wraps
+from functools import cached_property, wraps
 from inspect import Signature, signature
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from ..config.chosen import Choice, choose
 from ..config.connections import connect_briefly
-from ..config.redis_errors import RedisError, describe_redis_error
-from ..config.settings import Settings, load_settings
+from ..config.errors import NotConfigured
+from ..config.running_tests import running_tests
+from ..config.settings import Settings
 from ..config.tracing import sending
 from ..jobs import rules
 from ..jobs.attributes import Attributes
@@ -24,12 +26,12 @@ from ..jobs.job import Lane
 from ..jobs.outcome import Outcome
 from ..jobs.plain import kind
 from ..jobs.removal import Cancellation, Forgotten
-from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from ..state.removal import Removal
 from .bulk import Batch, Bulk, BulkLoad, Item, iterator_of
 from .deferred import Deferred
-from .flower_event import tell_flower
+from .destination import Destination, current_diversion
+from .dropping import Dropping
 from .intake import Intake, entry_of
 from .receipt import Receipt
 from .wakeup import WakeUp
@@ -44,7 +46,8 @@ T = TypeVar("T")
 class Producer:
     """Hands jobs to the courier. May be shared by threads, and made before a fork.
 
-    Application code mostly uses the module's functions, which share one made from the environment.
+    Application code mostly uses the module's functions, which share one made from the settings that
+    hold (`config.chosen`).
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -96,8 +99,9 @@ class Producer:
             IdempotencyConflict: the idempotency key is known with another email or content.
             NotEnqueued: Redis did not take it within COURIER_ENQUEUE_TIMEOUT. It may have arrived:
                 only with an idempotency key is it safe to ask again.
+            NotConfigured: a test runner runs this, and nobody said where jobs go.
         """
-        intake = self._intake(account)
+        destination = self._destination(account)
         job = build_job(
             email=email,
             attributes=attributes,
@@ -107,21 +111,20 @@ class Producer:
             lane=lane,
             only_changed=only_changed,
         )
-        with sending(intake.account) as sent:
+        with sending(destination.account) as sent:
             if sent.traceparent is not None:
                 job = replace(job, traceparent=sent.traceparent)
-            first = intake.put(job.lane, [entry_of(job)]).get(0)
+            first = destination.put(job.lane, [entry_of(job)]).get(0)
             if first is not None and first.conflict:
                 raise IdempotencyConflict(first.job_id)
             job_id = job.job_id if first is None else first.job_id
             sent.taken(job_id)
         return Receipt(
             job_id=job_id,
-            account=intake.account,
+            account=destination.account,
             # Known by its own id, which is new, it came twice by itself: its answer was lost.
             duplicate=job_id != job.job_id,
-            _reading=partial(self.reading, intake.account),
-            _cancel=partial(self.cancel, account=intake.account),
+            _destination=destination,
         )
 
     def defer(
@@ -143,7 +146,7 @@ class Producer:
         Raises:
             InvalidJob: something is not accepted; `errors` lists all that is, with its place.
         """
-        intake = self._intake(account)
+        destination = self._destination(account)
         job = build_job(
             email=email,
             attributes=attributes,
@@ -152,18 +155,15 @@ class Producer:
             lane=lane,
             only_changed=only_changed,
         )
-        with sending(intake.account) as sent:
+        with sending(destination.account) as sent:
             if sent.traceparent is not None:
                 job = replace(job, traceparent=sent.traceparent)
             entry_of(job)  # whether it is not too long
             sent.taken(job.job_id)
         receipt = Receipt(
-            job_id=job.job_id,
-            account=intake.account,
-            _reading=partial(self.reading, intake.account),
-            _cancel=partial(self.cancel, account=intake.account),
+            job_id=job.job_id, account=destination.account, _destination=destination
         )
-        return Deferred(job=job, receipt=receipt, intake=intake)
+        return Deferred(job=job, receipt=receipt, destination=destination)
 
     def add_many(
         self,
@@ -214,7 +214,7 @@ class Producer:
             jobs were enqueued. The items of a batch that was not full by then were not.
         """
         load = BulkLoad(
-            self._intake(account),
+            self._destination(account),
             lane=_judged("lane", rules.lane, lane),
             only_changed=_judged("only_changed", rules.flag, only_changed),
             batch_size=batch_size,
@@ -229,7 +229,7 @@ class Producer:
         Raises:
             NotReachable: Redis does not answer, or answers with an error.
         """
-        with self.reading(account) as outcomes:
+        with self._destination(account).reading() as outcomes:
             return outcomes.get(job_id)
 
     def outcomes(
@@ -240,7 +240,7 @@ class Producer:
         Raises:
             NotReachable: Redis does not answer, or answers with an error.
         """
-        with self.reading(account) as outcomes:
+        with self._destination(account).reading() as outcomes:
             return outcomes.of_email(email, limit=limit)
 
     def cancel(self, job_id: str, *, account: str | None = None) -> Cancellation:
@@ -255,12 +255,7 @@ class Producer:
         Raises:
             NotReachable: Redis does not answer, or answers with an error.
         """
-        name = self._account(account)
-        with self._reaching():
-            found = self._removal(name).cancel(job_id)
-        if found.canceled and found.outcome is not None:
-            tell_flower(self._redis, found.outcome)
-        return found
+        return self._destination(account).cancel(job_id)
 
     def forget(self, email: str, *, account: str | None = None) -> list[Forgotten]:
         """Remove all that Redis holds of an email, in whatever spelling, in all accounts.
@@ -283,19 +278,19 @@ class Producer:
         """
         found = _judged("email", rules.email, email)
         names = self.settings.accounts if account is None else [self._account(account)]
-        with self._reaching():
-            return [self._removal(name).forget(found) for name in names]
+        return [self._destination(name).forget(found) for name in names]
 
-    @contextmanager
-    def reading(self, account: str | None = None) -> Iterator[Outcomes]:
-        """All that can be asked about an account's outcomes.
+    def reading(self, account: str | None = None) -> AbstractContextManager[Outcomes]:
+        """All that can be asked about an account's outcomes in Redis, for the block of a `with`.
 
         Raises:
-            NotReachable: Redis does not answer, or answers with an error, within the block.
+            NotReachable: Redis does not answer, or answers with an error, within the block; or the
+                jobs are captured by a test.
         """
         name = self._account(account)
-        with self._reaching():
-            yield Outcomes(self._redis, Keys(name))
+        if current_diversion() is not None:
+            raise NotReachable("jobs are captured by attribute_courier.testing, not in Redis")
+        return self._intake(name).reading()
 
     @cached_property
     def celery(self) -> CourierCelery:
@@ -315,20 +310,21 @@ class Producer:
         if celery is not None:
             celery.close()
 
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        try:
-            yield
-        except RedisError as error:
-            raise NotReachable(describe_redis_error(self.settings, error)) from error
-
-    def _removal(self, account: str) -> Removal:
-        settings = self.settings
-        kept = {"retention_s": settings.retention_s, "keep_s": settings.outcome_retention_s}
-        return Removal(self._redis, Keys(account), **kept)
-
-    def _intake(self, account: str | None) -> Intake:
+    def _destination(self, account: str | None) -> Destination:
+        """Where an account's jobs go."""
         name = self._account(account)
+        diversion = current_diversion()
+        if diversion is not None:
+            return diversion(name)
+        return self._intake(name) if self.settings.enabled else Dropping(name)
+
+    def _intake(self, name: str) -> Intake:
+        if not self.settings.names_redis and (runner := running_tests()):
+            raise NotConfigured(
+                f"{runner} runs this, and nobody said where jobs go: capture them "
+                "(attribute_courier.testing), drop them (COURIER_ENABLED=false), or name a Redis "
+                "(COURIER_REDIS_URL, redis_url)"
+            )
         found = self._intakes.get(name)
         if found is None:
             found = Intake(self.settings, self._redis, self._wakeup, name)
@@ -357,18 +353,25 @@ def _judged(path: str, rule: Callable[[object], T], value: object) -> T:
 
 _lock = threading.Lock()
 _default: Producer | None = None
+_chosen: Choice | None = None
+"""What the default producer was made from."""
 
 
 def default_producer() -> Producer:
-    """The producer that the module's functions share, made from the environment at first use.
+    """The producer that the module's functions share.
+
+    It is made at first use, from the settings that hold: those of `configure()`, else Django's
+    before the environment's. Where others hold now than when it was made, another one is made.
 
     Raises:
-        SettingsError: the environment does not make valid settings.
+        SettingsError: the settings are not valid.
     """
-    global _default
+    global _default, _chosen
+    choice = choose()
     with _lock:
-        if _default is None:
-            _default = Producer(load_settings(strict=False))
+        if _default is None or _chosen != choice:
+            # The one before is left open: another thread may use it, and receipts ask through it.
+            _default, _chosen = Producer(choice.load(strict=False)), choice
         return _default
 
 

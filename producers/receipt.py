@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from ..jobs.outcome import Outcome
 from ..jobs.removal import Cancellation
-from ..state.outcomes import Outcomes
+from .destination import Destination
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +21,7 @@ class Receipt:
     account: str
     duplicate: bool = False
     """Whether an earlier job with this idempotency key answers for this one."""
-    _reading: Callable[[], AbstractContextManager[Outcomes]] = field(repr=False, compare=False)
-    _cancel: Callable[[str], Cancellation] = field(repr=False, compare=False)
+    _destination: Destination = field(repr=False, compare=False)
 
     def outcome(self) -> Outcome | None:
         """What became of the job so far; None when it is known no more, after the retention.
@@ -32,7 +29,7 @@ class Receipt:
         Raises:
             NotReachable: Redis does not answer, or answers with an error.
         """
-        with self._reading() as outcomes:
+        with self._destination.reading() as outcomes:
             return outcomes.get(self.job_id)
 
     def cancel(self) -> Cancellation:
@@ -41,10 +38,14 @@ class Receipt:
         Raises:
             NotReachable: Redis does not answer, or answers with an error.
         """
-        return self._cancel(self.job_id)
+        return self._destination.cancel(self.job_id)
 
     def wait(self, timeout: float | None = None) -> Outcome:
         """Wait until the job is settled.
+
+        Where the courier is turned off (`COURIER_ENABLED=false`), the outcome is `disabled`, at
+        once. In a capture of `attribute_courier.testing` this never waits: a job that
+        `deliver_captured` has not settled is a TimeoutError, at once.
 
         Args:
             timeout: seconds; None waits as long as it takes, which can be days.
@@ -53,7 +54,7 @@ class Receipt:
             TimeoutError: the job is still pending. It goes on all the same.
             NotReachable: Redis does not answer, or answers with an error.
         """
-        with self._reading() as outcomes:
+        with self._destination.reading() as outcomes:
             outcome = outcomes.wait(self.job_id, timeout)
         if outcome is None or not outcome.settled:
             raise TimeoutError(f"job {self.job_id} is still pending after {timeout:g} s")
@@ -61,6 +62,8 @@ class Receipt:
 
     async def wait_async(self, timeout: float | None = None) -> Outcome:
         """As `wait`, without blocking the event loop. It learns of the outcome a little later."""
+        if not self._destination.settles:
+            return self.wait(timeout)  # answers at once
         started = time.monotonic()
         async with asyncio.timeout(timeout):
             while True:

@@ -12,6 +12,7 @@ from .errors import (
     SandboxProcessError,
 )
 from .faults import Fault
+from .inprocess import InProcessSandbox
 from .leash import LeashedProcess
 from .process import SandboxProcess
 from .settings import DEFAULT_API_KEY, SandboxConfig
@@ -24,6 +25,7 @@ __all__ = [
     "EmbeddedRedis",
     "EmbeddedRedisError",
     "Fault",
+    "InProcessSandbox",
     "LeashedProcess",
     "SandboxConfig",
     "SandboxConfigError",

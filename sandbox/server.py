@@ -7,9 +7,7 @@ nothing else: where the real endpoint is not known, a setting chooses.
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -18,20 +16,14 @@ from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
 
 from . import answers
-from .answers import Answer, json_answer, with_retry_after
+from .answers import Answer, json_answer
 from .attributes import decode
 from .call import Call, send
 from .errors import SandboxConfigError
-from .requestlog import Exchange
-from .run import Account, Run
+from .run import Run
 from .settings import SandboxConfig
+from .work import Request, enter
 
-_ENDPOINTS = {
-    "ping": re.compile("GET /v1/ping"),
-    "attributes": re.compile("POST /v1/customers/attributes/custom"),
-    "search": re.compile("GET /v1/customers/search"),
-    "customer": re.compile("POST /v1/customers/[^/]+/attributes/custom"),
-}
 _CONTROL = "/_sandbox/"
 _MAX_BODY_BYTES = 10_000_000
 
@@ -86,35 +78,22 @@ class StandIn:
         if request.path.startswith(_CONTROL):
             send(request, self._control(request))
             return
-        now_s = time.monotonic()
         run = self._run
-        account = run.account_of(request.headers.get("Authorization", ""))
-        endpoint = _endpoint_of(request)
-        content = _object_in(request.body) if request.method == "POST" else None
-        exchange = run.log.open(
-            arrived_s=now_s,
-            wall_time_s=time.time(),
-            method=request.method,
-            path=request.path,
-            account=account.name if account else None,
-            email=content.get("email") if content else None,
-            custom=content.get("custom") if content else None,
-            in_progress=account.limits.in_progress + 1 if account else 0,
+        admitted = enter(
+            run,
+            Request(
+                method=request.method or "",
+                path=request.path,
+                authorization=request.headers.get("Authorization", ""),
+                body=request.body,
+                query=request.query_arguments,
+            ),
         )
-        admitted = _admit(run, account, exchange, endpoint)
         if isinstance(admitted, Answer):
-            run.log.close(exchange, now_s, admitted.status)
             send(request, admitted)
             return
-        call = Call(
-            run=run,
-            account=admitted,
-            exchange=exchange,
-            request=request,
-            endpoint=endpoint,
-            content=content,
-        )
-        fault = run.faults_inside.draw(exchange, endpoint)
+        call = Call(admitted=admitted, request=request)
+        fault = run.faults_inside.draw(admitted.exchange, admitted.endpoint)
         delay_s = run.latency_s()
         if fault is None and not delay_s:
             call.answer()
@@ -160,37 +139,6 @@ class StandIn:
         email = _argument(request, "email")
         found = store.all() if email is None else store.find(email)
         return [customer.entry | {"sources": customer.sources} for customer in found]
-
-
-def _admit(
-    run: Run, account: Account | None, exchange: Exchange, endpoint: str
-) -> Account | Answer:
-    """Let a request in, in progress from now on, or say why not."""
-    if account is None:
-        return answers.UNAUTHORIZED
-    if fault := run.faults_at_the_door.draw(exchange, endpoint):
-        exchange.fault = fault.kind
-        return answers.ACCOUNT_FAULTS[fault.kind]
-    match account.limits.ask(exchange.arrived_s, run.config):
-        case "rate":
-            return with_retry_after(answers.RATE_EXCEEDED, run.config)
-        case "parallel":
-            return with_retry_after(answers.TOO_MANY_PARALLEL, run.config)
-        case None:
-            return account
-
-
-def _endpoint_of(request: HTTPServerRequest) -> str:
-    asked = f"{request.method} {request.path}"
-    return next((name for name, path in _ENDPOINTS.items() if path.fullmatch(asked)), "")
-
-
-def _object_in(body: bytes) -> dict[str, Any] | None:
-    try:
-        content = decode(body)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _argument(request: HTTPServerRequest, name: str) -> str | None:

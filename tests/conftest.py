@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from attribute_courier.cli.stage import start_worker
-from attribute_courier.config import load_settings
+from attribute_courier.config import configure, load_settings
 from attribute_courier.jobs.outcome import Outcome
 from attribute_courier.jobs.schema import load_wire
 from attribute_courier.producers import Producer, Receipt
@@ -35,10 +35,12 @@ from .waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
-def _scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _scrubbed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(("COURIER_", "CHARTMOGUL_", "FLOWER_", "CELERY_")):
             monkeypatch.delenv(name)
+    yield
+    configure(None)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from ..state.keys import Keys
 from ..state.mailboxes import Mailboxes
 from ..state.outcomes import Outcomes
 from .acceptance import Acceptance
-from .chartmogul import ChartMogul
+from .chartmogul import ChartMogul, Transport
 from .deliveries import Deliveries
 from .notifier import Notifier
 from .policy import Policy
@@ -43,6 +43,7 @@ class AccountWorker:
         client: a connection with `decode_responses`.
         notifier: how it asks for further work, and reports to Flower.
         email_hash: what stands for an email in the log.
+        line: by which requests go to ChartMogul, in place of connections to the settings' URL.
 
     Raises:
         SettingsError: the account has no API key.
@@ -56,6 +57,7 @@ class AccountWorker:
         client: Client,
         notifier: Notifier,
         email_hash: Callable[[str], str],
+        line: Transport | None = None,
     ) -> None:
         self.account = account
         keys = Keys(account)
@@ -89,6 +91,7 @@ class AccountWorker:
             api_key,
             timeout_s=settings.timeout_s,
             with_associated_emails=settings.with_associated_emails,
+            line=line,
         )
         self._notifier = notifier
         self._acceptance = Acceptance(

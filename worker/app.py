@@ -1,6 +1,7 @@
 """The Celery application: `celery -A attribute_courier.worker worker`, or `courier worker`.
 
-Reads the settings when it is imported.
+Takes the settings that hold when it is imported: those of `configure()`, else Django's, where
+Django is set up, before the environment's.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from celery import bootsteps, signals
 from celery.apps import worker as worker_program
 from kombu.utils.compat import detect_environment
 
-from ..config import SettingsError, load_settings
+from ..config import SettingsError
 from ..config.celery import make_celery
+from ..config.chosen import choose
 from ..config.connections import Client, connect_patiently
 from ..config.logs import say_as_json
 from ..config.network import check_for_work
@@ -47,7 +49,7 @@ WELL_AFTER_S = 3.0
 POOLS = ("thread", "prefork", "solo")
 """Modules of Celery's pools that work."""
 
-settings = load_settings()
+settings = choose().load(strict=True)
 trouble = RedisTrouble(settings)
 liveness = Liveness(trouble, timeout_s=settings.timeout_s)
 app = make_celery(settings)

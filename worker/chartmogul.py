@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
 from urllib3.util.ssltransport import SSLTransport
@@ -79,6 +79,20 @@ class NotSent:
     """The time to leave had passed, so no request was sent."""
 
 
+class Transport(Protocol):
+    """A way to send one request at a time."""
+
+    def connect(self, ends_by_s: float) -> NoAnswer | None:
+        """As `ChartMogul.connect`, until `ends_by_s` of `time.monotonic()`."""
+        ...
+
+    def exchange(
+        self, method: str, path: str, body: bytes | None, *, leave_by_s: float, ends_by_s: float
+    ) -> Answer | NoAnswer | NotSent:
+        """One request and its answer, in the times of `ChartMogul.add_attributes`."""
+        ...
+
+
 class ChartMogul:
     """One account of ChartMogul's API. May be used by several threads; each has its own connection.
 
@@ -91,6 +105,7 @@ class ChartMogul:
             reference: authentication), and to no other host: redirects are not followed.
         timeout_s: seconds that a ping, or opening a connection ahead of time, may take.
         with_associated_emails: match customers through their contacts' emails too.
+        line: by which all requests go, in place of connections to `api_url`.
     """
 
     def __init__(
@@ -100,11 +115,13 @@ class ChartMogul:
         *,
         timeout_s: float,
         with_associated_emails: bool = False,
+        line: Transport | None = None,
     ) -> None:
         self._api_url = api_url
         self._api_key = api_key
         self._timeout_s = timeout_s
         self._with_associated_emails = with_associated_emails
+        self._given = line
         self._threads = threading.local()
 
     def connect(self) -> NoAnswer | None:
@@ -156,7 +173,9 @@ class ChartMogul:
         assert not isinstance(found, NotSent)  # noqa: S101  (it may leave at any time)
         return found
 
-    def _line(self) -> Line:
+    def _line(self) -> Transport:
+        if self._given is not None:
+            return self._given
         line: Line | None = getattr(self._threads, "line", None)
         if line is None or line.pid != os.getpid():  # a connection is not shared after a fork
             credentials = base64.b64encode(f"{self._api_key.reveal()}:".encode()).decode()

@@ -17,7 +17,7 @@ from ...jobs.errors import NotEnqueued, NotReachable
 from ...jobs.outcome import SUCCESSES, Status
 from ...producers import Batch, Producer, default_producer
 from ...state.clock import redis_time
-from ..account import accounts_of, health_of, reaching_redis
+from ..account import accounts_of, check_enabled, health_of, reaching_redis
 from ..main import (
     EXIT_NOT_DELIVERED,
     EXIT_STILL_PENDING,
@@ -187,6 +187,8 @@ def command(**said: Any) -> None:
     options = Options(**said)
     options.check()
     settings = load_settings()
+    if not options.dry_run:
+        check_enabled(settings)
     account = accounts_of(settings, options.account or settings.default_account)[0]
     started = datetime.now(UTC)
     with ExitStack() as opened:

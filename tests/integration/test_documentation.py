@@ -103,7 +103,11 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-SNIPPETS = [block for block in BLOCKS if block.language == "python"]
+SNIPPETS = [block for block in BLOCKS if block.language == "python" and not block.file_name]
+TEXT_OF_PRODUCING = (ROOT / "docs" / "producing.md").read_text("utf-8")
+FILES = {
+    block.file_name: block for block in BLOCKS if block.language == "python" and block.file_name
+}
 CONSOLES = [block for block in BLOCKS if block.language in SHELLS]
 COMMANDS = [command for block in CONSOLES for command in block.commands]
 
@@ -474,7 +478,37 @@ def test_a_snippet_prints_what_it_says(snippet: Block, courier: Courier, tmp_pat
     if re.search(r"\.(wait|wait_async|get)\(", code):
         courier.start_worker()
     redis_url = courier.environ["COURIER_REDIS_URL"]
-    printed = run(f"{shlex.quote(sys.executable)} {path}", tmp_path, COURIER_REDIS_URL=redis_url)
+    # Without what is logged, which an application that has no logging set up shows, too.
+    command = f"{shlex.quote(sys.executable)} {path} 2> >(grep -v '^job \\|^the courier')"
+    printed = run(command, tmp_path, COURIER_REDIS_URL=redis_url)
     said = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.M)
     assert len(said) == code.count("print(")
     assert_shown(tuple(said), printed)
+
+
+def test_every_file_of_python_is_used_by_one_of_these_tests() -> None:
+    assert sorted(FILES) == ["mysite/settings.py", "mysite/worker.py", "test_sign_up.py"]
+
+
+def test_the_fixture_does_what_the_page_says(tmp_path: Path) -> None:
+    (tmp_path / "test_sign_up.py").write_text("\n".join(FILES["test_sign_up.py"].lines))
+    printed = run(f"{shlex.quote(sys.executable)} -m pytest -p no:cacheprovider", tmp_path)
+    assert "1 passed" in printed
+
+
+def test_a_django_projects_worker_has_the_projects_settings(
+    courier: Courier, tmp_path: Path
+) -> None:
+    pytest.importorskip("django")
+    directory = tmp_path / "terminal"
+    (directory / "mysite").mkdir(parents=True)
+    (directory / "mysite" / "__init__.py").touch()
+    for name in ("mysite/settings.py", "mysite/worker.py"):
+        (directory / name).write_text("\n".join(FILES[name].lines))
+    settings = directory / "mysite" / "settings.py"
+    text = settings.read_text()
+    redis_url = courier.environ.pop("COURIER_REDIS_URL")
+    assert text.count("redis://localhost:6379/0") == 1
+    settings.write_text(text.replace("redis://localhost:6379/0", redis_url))
+    [command] = re.findall(r"`(celery -A mysite[^`]*)`", TEXT_OF_PRODUCING)
+    _use_worker(Command(command, ()), directory, courier)

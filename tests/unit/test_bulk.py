@@ -17,13 +17,12 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attribute_courier.config import Secret, load_settings
+from attribute_courier.config import Secret, configure, load_settings
 from attribute_courier.config.celery import KEY_PREFIX
 from attribute_courier.jobs.errors import InvalidJob, NotEnqueued
 from attribute_courier.jobs.ids import is_job_id, new_job_id
 from attribute_courier.jobs.schema import load_wire
 from attribute_courier.producers import Batch, Bulk, Item, Producer, add_many, bulk
-from attribute_courier.producers import producer as producer_module
 from attribute_courier.producers.bulk import BulkLoad
 from attribute_courier.sandbox import EmbeddedRedis
 from attribute_courier.state.inbox import Entry, Known
@@ -280,9 +279,9 @@ class TestWhatTheCallSays:
         assert list(items), "none was taken"
 
     def test_the_modules_function_uses_the_shared_producer(
-        self, producer: Producer, inbox: redis.Redis, monkeypatch: pytest.MonkeyPatch
+        self, producer: Producer, inbox: redis.Redis
     ) -> None:
-        monkeypatch.setattr(producer_module, "_default", producer)
+        configure(producer.settings)
         told = Listener()
         done = add_many(
             pairs(3),
@@ -474,7 +473,7 @@ class TestDuplicates:
         self, producer: Producer, inbox: redis.Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As it does when the answer was lost."""
-        at_redis = producer._intake(None)._inbox
+        at_redis = producer._intake("default")._inbox
         once = at_redis._enqueue
 
         def twice(*documents: str, **arguments: Any) -> Any:

@@ -125,9 +125,11 @@ SAMPLES = {
     "COURIER_ACCOUNT": "eu",
     "COURIER_ACCOUNTS": "eu,us",
     "COURIER_ALLOW_EVICTION": "true",
+    "COURIER_ALLOW_HTTP": "true",
     "COURIER_BULK_SHARE": "0.2",
     "COURIER_CONCURRENCY": "7",
     "COURIER_CONFIRM": "match",
+    "COURIER_ENABLED": "false",
     "COURIER_ENQUEUE_TIMEOUT": "1s",
     "COURIER_FLOWER_BASIC_AUTH": "ada:secret",
     "COURIER_GIVE_UP_AFTER": "1h",
@@ -157,9 +159,6 @@ SAMPLES = {
     "COURIER_WITH_ASSOCIATED_EMAILS": "true",
 }
 """For variables of the page: a value that is not the default."""
-
-ALLOWS_ANOTHER = {"COURIER_ALLOW_HTTP"}
-"""Variables that are no field: they say which values another one may have."""
 
 
 class Recording(dict[str, str]):
@@ -233,7 +232,19 @@ def test_every_field_of_the_settings_has_a_variable_on_the_page(
         changed |= differs
     assert changed == {each.name for each in fields(Settings)}
     of_a_file_or_account = {name for name in documented() if "_FILE" in name or "<NAME>" in name}
-    assert set(documented()) - set(SAMPLES) == of_a_file_or_account | ALLOWS_ANOTHER
+    assert set(documented()) - set(SAMPLES) == of_a_file_or_account
+
+
+def test_fields_have_the_names_of_their_variables_but_for_those_listed() -> None:
+    others = {
+        re.findall(r"`([A-Z_]+)`", row[0])[0]: re.findall(r"`(\w+)`", row[1])[0]
+        for row in table("settings.md", "instead of")
+    }
+    for each in fields(Settings):
+        variable = vars(Settings)[each.name].variable
+        name = re.sub("^(COURIER|CHARTMOGUL)_", "", variable).lower()
+        assert each.name in (others.get(variable), name, f"{name}_s"), variable
+        assert (others.get(variable) == each.name) is (each.name not in (name, f"{name}_s"))
 
 
 @pytest.mark.parametrize(
@@ -249,8 +260,9 @@ def test_the_rights_in_redis_are_those_that_are_needed(who: str, rights: str) ->
 
 def test_the_table_of_outcomes_has_every_status_and_says_which_end_well() -> None:
     rows = table("outcomes.md", "status")
-    assert [row[0] for row in rows] == [f"`{status}`" for status in STATUSES]
-    endings = {status: "yes" if status in SUCCESSES else "no" for status in STATUSES}
+    statuses = (*STATUSES, "disabled")
+    assert [row[0] for row in rows] == [f"`{status}`" for status in statuses]
+    endings = {status: "yes" if status in SUCCESSES else "no" for status in statuses}
     assert {row[0].strip("`"): row[2] for row in rows} == endings | {"pending": ""}
 
 

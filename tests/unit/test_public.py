@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import attribute_courier as package
-from attribute_courier import Producer, producers
+from attribute_courier import Producer, config, producers
 
 OFFERED = [
     "Attribute",
@@ -52,9 +52,11 @@ OFFERED = [
 PUBLIC = {
     "cli": ["main"],
     "config": [
+        "NotConfigured",
         "Secret",
         "Settings",
         "SettingsError",
+        "configure",
         "load_settings",
     ],
     "jobs": [
@@ -76,6 +78,7 @@ PUBLIC = {
         "EmbeddedRedis",
         "EmbeddedRedisError",
         "Fault",
+        "InProcessSandbox",
         "LeashedProcess",
         "SandboxConfig",
         "SandboxConfigError",
@@ -108,10 +111,13 @@ def test_a_room_imports_alone(room: str) -> None:
 
 
 def test_the_package_offers_what_producers_do_and_no_more() -> None:
-    assert sorted(package.__all__) == sorted([*OFFERED, "SettingsError", "__version__"])
+    of_config = ["NotConfigured", "Settings", "SettingsError", "configure"]
+    assert sorted(package.__all__) == sorted([*OFFERED, *of_config, "__version__"])
     assert dir(package) == package.__all__
     for name in OFFERED:
         assert getattr(package, name) is getattr(producers, name)
+    for name in of_config:
+        assert getattr(package, name) is getattr(config, name)
     assert package.__version__ == version("attribute-courier")
     assert issubclass(package.SettingsError, Exception)
     with pytest.raises(AttributeError, match="no attribute 'Colour'"):

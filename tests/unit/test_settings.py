@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +41,9 @@ def error(monkeypatch: pytest.MonkeyPatch, **environ: str) -> str:
 def test_without_any_variable_there_are_defaults() -> None:
     assert load_settings() == Settings(
         redis_url=Secret("redis://localhost:6379/0"),
+        enabled=True,
         api_url="https://api.chartmogul.com/v1",
+        allow_http=False,
         accounts=("default",),
         default_account="default",
         rate_limit=39.2,
@@ -76,6 +79,8 @@ def test_without_any_variable_there_are_defaults() -> None:
 
 VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_REDIS_URL", "rediss://:pw@host:7000/3", "redis_url", Secret("rediss://:pw@host:7000/3")),
+    ("COURIER_ENABLED", "false", "enabled", False),
+    ("COURIER_ALLOW_HTTP", "true", "allow_http", True),
     ("CHARTMOGUL_API_URL", "https://example.com/api/", "api_url", "https://example.com/api"),
     ("COURIER_ACCOUNT", "eu", "default_account", "eu"),
     ("COURIER_ACCOUNTS", "eu, us", "accounts", ("eu", "us")),
@@ -129,7 +134,6 @@ def test_each_field_has_a_variable() -> None:
     "variable",
     [
         *(each[0] for each in VARIABLES),
-        "COURIER_ALLOW_HTTP",
         "CHARTMOGUL_API_KEY_FILE",
         "COURIER_HOOK_SECRET_FILE",
     ],
@@ -147,7 +151,7 @@ def test_outcomes_that_ended_well_are_kept_as_long_as_the_others_unless_told(
 def test_every_variable_that_is_read_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not listed would be refused, or its slips would not be noticed."""
     listed = {*VARIABLES_READ, "CHARTMOGUL_API_KEY_FILE", "COURIER_HOOK_SECRET_FILE"}
-    assert {each[0] for each in VARIABLES} | {"COURIER_ALLOW_HTTP"} == set(VARIABLES_READ)
+    assert {each[0] for each in VARIABLES} == set(VARIABLES_READ)
     for name in listed:
         monkeypatch.setenv(name, "")
     assert load_settings() == load_settings(strict=False)
@@ -291,6 +295,7 @@ BAD = {
     "COURIER_CONFIRM": ["yes", "ECHO", "echo,match"],
     "COURIER_WITH_ASSOCIATED_EMAILS": ["maybe", "2"],
     "COURIER_ALLOW_HTTP": ["maybe"],
+    "COURIER_ENABLED": ["maybe", "2"],
     "COURIER_UNMATCHED_DELAYS": ["x", "1,x", "1,,2", "-1", "inf", ","],
     "COURIER_UNCONFIRMED_DELAYS": ["x", "1;2"],
     "COURIER_GIVE_UP_AFTER": ["0", "x"],
@@ -563,3 +568,126 @@ class TestHooks:
         settings = loaded(monkeypatch, CHARTMOGUL_API_KEY=KEY, **environ)
         with pytest.raises(SettingsError, match=words):
             check_for_work(settings)
+class TestInCode:
+    def test_all_but_what_is_given_has_a_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COURIER_TIMEOUT", "99s")
+        assert Settings() == Settings(timeout_s=10), "the environment has no say"
+        monkeypatch.delenv("COURIER_TIMEOUT")
+        assert Settings() == load_settings()
+
+    def test_values_are_pythons_own_or_the_text_of_a_variable(self) -> None:
+        settings = Settings(
+            redis_url="redis://:pw@redis.example",
+            timeout_s=timedelta(milliseconds=1500),
+            retention_s="2d",
+            give_up_after_s=3600,
+            unmatched_delays_s=[1, "2m", timedelta(hours=3)],
+            unconfirmed_delays_s=[],
+            accounts=["eu", "us"],
+            api_keys={"us": KEY, "eu": Secret("other")},
+            flower_basic_auth="ada:pw",
+        )
+        assert settings.redis_url == Secret("redis://:pw@redis.example:6379/0")
+        assert (settings.timeout_s, settings.retention_s) == (1.5, 172_800)
+        assert settings.unmatched_delays_s == (1, 120, 10_800)
+        assert settings.unconfirmed_delays_s == ()
+        assert (settings.default_account, settings.accounts) == ("eu", ("eu", "us"))
+        assert settings.api_keys == {"us": Secret(KEY), "eu": Secret("other")}
+        assert settings.flower_basic_auth == Secret("ada:pw")
+        assert settings.concurrency == 60
+        assert KEY not in repr(settings)
+        assert dataclasses.replace(settings) == settings
+
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            ({"redis_url": f"http://{PASSWORD}"}, "redis_url: must look like redis://"),
+            ({"redis_url": 5}, "redis_url: must be text, not int"),
+            ({"timeout_s": "soon"}, "timeout_s: not a duration"),
+            ({"timeout_s": True}, "timeout_s: must be at least 0.1 seconds"),
+            ({"timeout_s": timedelta(0)}, "timeout_s: must be at least 0.1 seconds"),
+            ({"probe_delays_s": []}, "probe_delays_s: must be one duration at least"),
+            ({"unmatched_delays_s": 5}, "unmatched_delays_s: must be durations"),
+            ({"max_parallel": 2.5}, "max_parallel: must be a whole number from 1 to 1,000"),
+            ({"max_parallel": True}, "max_parallel: must be a whole number"),
+            ({"bulk_share": True}, "bulk_share: must be a number from"),
+            ({"rate_limit": None}, "rate_limit: must be a number from"),
+            ({"enabled": "maybe"}, "enabled: must be true or false"),
+            ({"confirm": ["echo"]}, "confirm: must be one of echo, match, status"),
+            ({"accounts": 5}, "accounts: must be the names of accounts"),
+            ({"default_account": 5}, "default_account: an account's name has 1 to 32"),
+            ({"api_keys": {"default": f"{PASSWORD} x"}}, "api_keys: an API key is printable"),
+            ({"api_keys": {"eu": PASSWORD}}, "api_keys: accounts does not name eu"),
+            ({"api_keys": PASSWORD}, "api_keys: must be a mapping"),
+            ({"api_url": "http://host/v1"}, "or set allow_http to true if the network is yours"),
+            ({"api_url": f"https://{PASSWORD}@host"}, "api_url: put the key into api_keys"),
+            (
+                {"retention_s": 60, "outcome_retention_s": 61},
+                "outcome_retention_s: must not be longer than retention_s",
+            ),
+        ],
+    )
+    def test_an_error_names_the_field_and_does_not_show_its_value(
+        self, given: dict[str, Any], says: str
+    ) -> None:
+        with pytest.raises(SettingsError) as caught:
+            Settings(**given)
+        assert says in str(caught.value)
+        assert PASSWORD not in str(caught.value)
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+    def test_an_unknown_field_is_pythons_own_error(self) -> None:
+        with pytest.raises(TypeError, match="redis_ulr"):
+            Settings(redis_ulr="redis://redis.example")  # type: ignore[call-arg]
+
+    def test_only_the_address_that_somebody_named_counts_as_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        default = "redis://localhost:6379/0"
+        assert not Settings().names_redis
+        assert not dataclasses.replace(Settings(), timeout_s=5).names_redis
+        assert not load_settings().names_redis
+        assert Settings(redis_url=default).names_redis
+        assert loaded(monkeypatch, COURIER_REDIS_URL=default).names_redis
+
+
+class TestOfAFramework:
+    """What a framework's settings hold goes before the environment."""
+
+    def load(self, **framework: object) -> Settings:
+        return load_settings(framework=framework, framework_name="OURS")
+
+    def test_goes_before_the_environment_setting_by_setting(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COURIER_TIMEOUT", "99s")
+        monkeypatch.setenv("COURIER_RATE_LIMIT", "5")
+        monkeypatch.setenv("CHARTMOGUL_API_KEY_EU", "environment")
+        settings = self.load(
+            TIMEOUT=timedelta(seconds=3), CHARTMOGUL_API_KEY_EU=KEY, ACCOUNTS=["eu"], ENABLED=False
+        )
+        assert (settings.timeout_s, settings.rate_limit, settings.enabled) == (3, 5, False)
+        assert settings.api_key("eu").reveal() == KEY
+        assert self.load(TIMEOUT="", RATE_LIMIT=None).timeout_s == 99
+
+    @pytest.mark.parametrize(
+        ("framework", "says"),
+        [
+            ({"TIMEOUT": "soon"}, 'OURS["TIMEOUT"]: not a duration'),
+            ({"REDIS_ULR": PASSWORD}, 'OURS["REDIS_ULR"] is no setting: did you mean REDIS_URL?'),
+            ({"redis_url": PASSWORD}, 'OURS["redis_url"] is no setting: did you mean REDIS_URL?'),
+            ({"COURIER_REDIS_URL": PASSWORD}, "did you mean REDIS_URL?"),
+            ({"COLOUR": PASSWORD}, 'OURS["COLOUR"] is no setting'),
+            ({"CHARTMOGUL_API_KEY": f"{PASSWORD} x"}, 'OURS["CHARTMOGUL_API_KEY"]: an API key'),
+            (
+                {"CHARTMOGUL_API_URL": "http://host/v1"},
+                'OURS["CHARTMOGUL_API_URL"]: plain http would send the API key in the clear; '
+                "use https, or set COURIER_ALLOW_HTTP to true",
+            ),
+        ],
+    )
+    def test_is_named_in_errors(self, framework: dict[str, object], says: str) -> None:
+        with pytest.raises(SettingsError) as caught:
+            self.load(**framework)
+        assert says in str(caught.value)
+        assert PASSWORD not in str(caught.value)
