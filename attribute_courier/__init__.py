@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from .producers import AttributeType as AttributeType
     from .producers import Batch as Batch
     from .producers import Bulk as Bulk
+    from .producers import Cancellation as Cancellation
     from .producers import CourierError as CourierError
     from .producers import Customer as Customer
     from .producers import FieldError as FieldError
+    from .producers import Forgotten as Forgotten
     from .producers import IdempotencyConflict as IdempotencyConflict
     from .producers import InvalidJob as InvalidJob
     from .producers import Item as Item
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
     from .producers import add_attributes as add_attributes
     from .producers import add_attributes_async as add_attributes_async
     from .producers import add_many as add_many
+    from .producers import cancel as cancel
     from .producers import default_producer as default_producer
+    from .producers import forget as forget
 
     __version__: str
 
@@ -46,9 +50,11 @@ __all__ = [  # found by __getattr__
     "Attributes",
     "Batch",
     "Bulk",
+    "Cancellation",
     "CourierError",
     "Customer",
     "FieldError",
+    "Forgotten",
     "IdempotencyConflict",
     "InvalidJob",
     "Item",
@@ -66,7 +72,9 @@ __all__ = [  # found by __getattr__
     "add_attributes",
     "add_attributes_async",
     "add_many",
+    "cancel",
     "default_producer",
+    "forget",
 ]
 
 

@@ -50,3 +50,8 @@ def health_of(client: Client, settings: Settings, account: str) -> AccountHealth
         max_parallel=settings.max_parallel,
         probe_delays_s=settings.probe_delays_s,
     )
+
+
+def account_words(account: str | None) -> str:
+    """The option `--account`, for a command that a hint names, where one was given."""
+    return f" --account {account}" if account else ""

@@ -11,6 +11,7 @@ from ..jobs.errors import InvalidJob
 from ..jobs.job import Lane
 from ..jobs.times import in_utc, instant
 from ..producers import add_attributes
+from .account import account_words
 from .main import EXIT_NOT_DELIVERED, EXIT_STILL_PENDING
 from .output import Format, format_option, show_outcomes
 
@@ -96,7 +97,7 @@ def command(
         show_outcomes([found] if found else [], format_)
         click.echo(
             f"The job is still pending after {wait_s:g} s. Ask again with: "
-            f"courier outcomes --job {receipt.job_id}",
+            f"courier outcomes{account_words(account)} --job {receipt.job_id}",
             err=True,
         )
         sys.exit(EXIT_STILL_PENDING)

@@ -18,8 +18,10 @@ EXIT_STILL_PENDING = 4
 
 _COMMANDS = {
     "add": "Queue attributes for every customer with an email.",
+    "cancel": "Take back jobs that were not sent yet.",
     "demo": "Show the way of a job on real parts, in half a minute.",
     "flower": "Watch the jobs in a browser.",
+    "forget": "Remove all that is kept of an email.",
     "import": "Queue the attributes of a whole table.",
     "outcomes": "Show what became of jobs.",
     "pause": "Stop all deliveries of an account for now.",

@@ -47,6 +47,7 @@ _STYLES = {
     "delivered": "green",
     "unchanged": "green",
     "superseded": "cyan",
+    "canceled": "cyan",
     "pending": "yellow",
 }
 

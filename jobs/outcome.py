@@ -13,6 +13,7 @@ Status = Literal[
     "delivered",
     "superseded",
     "unchanged",
+    "canceled",
     "unmatched",
     "unconfirmed",
     "invalid",

@@ -12,13 +12,16 @@ from ..jobs.errors import (
 )
 from ..jobs.job import Lane
 from ..jobs.outcome import Customer, Outcome
+from ..jobs.removal import Cancellation, Forgotten
 from .bulk import Batch, Bulk, Item, Rejected
 from .producer import (
     Producer,
     add_attributes,
     add_attributes_async,
     add_many,
+    cancel,
     default_producer,
+    forget,
 )
 from .receipt import Receipt
 
@@ -28,9 +31,11 @@ __all__ = [
     "Attributes",
     "Batch",
     "Bulk",
+    "Cancellation",
     "CourierError",
     "Customer",
     "FieldError",
+    "Forgotten",
     "IdempotencyConflict",
     "InvalidJob",
     "Item",
@@ -46,5 +51,7 @@ __all__ = [
     "add_attributes",
     "add_attributes_async",
     "add_many",
+    "cancel",
     "default_producer",
+    "forget",
 ]

@@ -21,8 +21,10 @@ from ..jobs.errors import IdempotencyConflict, InvalidJob, NotReachable
 from ..jobs.job import Lane
 from ..jobs.outcome import Outcome
 from ..jobs.plain import kind
+from ..jobs.removal import Cancellation, Forgotten
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
+from ..state.removal import Removal
 from .bulk import Batch, Bulk, BulkLoad, Item, iterator_of
 from .intake import Intake, entry_of
 from .receipt import Receipt
@@ -111,6 +113,7 @@ class Producer:
             # Known by its own id, which is new, it came twice by itself: its answer was lost.
             duplicate=job_id != job.job_id,
             _reading=partial(self.reading, intake.account),
+            _cancel=partial(self.cancel, account=intake.account),
         )
 
     def add_many(
@@ -191,6 +194,46 @@ class Producer:
         with self.reading(account) as outcomes:
             return outcomes.of_email(email, limit=limit)
 
+    def cancel(self, job_id: str, *, account: str | None = None) -> Cancellation:
+        """Take a job back that was not sent yet. Its outcome is then `canceled`.
+
+        Other jobs of its email are untouched, and what it replaced does not come back. A job that
+        was attempted, or is being sent, goes on. To ask twice does no harm.
+
+        Returns:
+            Whether it is canceled, or why not.
+
+        Raises:
+            NotReachable: Redis does not answer, or answers with an error.
+        """
+        name = self._account(account)
+        with self._reaching():
+            return self._removal(name).cancel(job_id)
+
+    def forget(self, email: str, *, account: str | None = None) -> list[Forgotten]:
+        """Remove all that Redis holds of an email, in whatever spelling, in all accounts.
+
+        Its jobs that wait are canceled. Of settled ones their status and times are left, and
+        nothing of whose they were. The whole of Redis is looked through, at a bounded pace: with a
+        million outcomes it takes about half a minute. Jobs for the email that come in meanwhile may
+        be removed as well. docs/privacy.md says what cannot be reached.
+
+        Args:
+            account: only this one.
+
+        Returns:
+            What was removed, for each account.
+
+        Raises:
+            InvalidJob: this is no email. Nothing was removed.
+            NotReachable: Redis does not answer, or answers with an error. Some may be removed
+                already: ask again.
+        """
+        found = _judged("email", rules.email, email)
+        names = self.settings.accounts if account is None else [self._account(account)]
+        with self._reaching():
+            return [self._removal(name).forget(found) for name in names]
+
     @contextmanager
     def reading(self, account: str | None = None) -> Iterator[Outcomes]:
         """All that can be asked about an account's outcomes.
@@ -198,10 +241,9 @@ class Producer:
         Raises:
             NotReachable: Redis does not answer, or answers with an error, within the block.
         """
-        try:
-            yield Outcomes(self._redis, Keys(self._account(account)))
-        except RedisError as error:
-            raise NotReachable(describe_redis_error(self.settings, error)) from error
+        name = self._account(account)
+        with self._reaching():
+            yield Outcomes(self._redis, Keys(name))
 
     @cached_property
     def celery(self) -> CourierCelery:
@@ -220,6 +262,18 @@ class Producer:
         celery = self.__dict__.pop("celery", None)
         if celery is not None:
             celery.close()
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisError as error:
+            raise NotReachable(describe_redis_error(self.settings, error)) from error
+
+    def _removal(self, account: str) -> Removal:
+        settings = self.settings
+        kept = {"retention_s": settings.retention_s, "keep_s": settings.outcome_retention_s}
+        return Removal(self._redis, Keys(account), **kept)
 
     def _intake(self, account: str | None) -> Intake:
         name = self._account(account)
@@ -324,3 +378,13 @@ def add_many() -> None:
 @_in_a_thread(add_attributes)
 def add_attributes_async() -> None:
     """`add_attributes`, without blocking the event loop."""
+
+
+@_shared(Producer.cancel)
+def cancel() -> None:
+    """`Producer.cancel` of the default producer."""
+
+
+@_shared(Producer.forget)
+def forget() -> None:
+    """`Producer.forget` of the default producer."""

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from ..jobs.outcome import Outcome
+from ..jobs.removal import Cancellation
 from ..state.outcomes import Outcomes
 
 
@@ -23,6 +24,7 @@ class Receipt:
     duplicate: bool = False
     """Whether an earlier job with this idempotency key answers for this one."""
     _reading: Callable[[], AbstractContextManager[Outcomes]] = field(repr=False, compare=False)
+    _cancel: Callable[[str], Cancellation] = field(repr=False, compare=False)
 
     def outcome(self) -> Outcome | None:
         """What became of the job so far; None when it is known no more, after the retention.
@@ -32,6 +34,14 @@ class Receipt:
         """
         with self._reading() as outcomes:
             return outcomes.get(self.job_id)
+
+    def cancel(self) -> Cancellation:
+        """Take the job back, unless it was sent already (`Producer.cancel`).
+
+        Raises:
+            NotReachable: Redis does not answer, or answers with an error.
+        """
+        return self._cancel(self.job_id)
 
     def wait(self, timeout: float | None = None) -> Outcome:
         """Wait until the job is settled.

@@ -34,8 +34,18 @@ class Limits:
 class Staged:
     """What came of moving a job from the inbox to its mailbox."""
 
-    result: Literal["staged", "superseded", "unchanged", "known", "future", "mistyped", "error"]
-    """`error`: Redis could not, since a key of this email is damaged. The job stays there."""
+    result: Literal[
+        "staged",
+        "superseded",
+        "unchanged",
+        "forgotten",
+        "known",
+        "future",
+        "mistyped",
+        "error",
+    ]
+    """`forgotten`: it occurred before its email was forgotten, and is canceled. `error`: Redis
+    could not, since a key of this email is damaged; the job stays there."""
     superseded: tuple[str, ...] = ()
     """Ids of the jobs that this one brought to their end, since it is newer."""
     mistyped: str = ""

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import redis
 
-from ..jobs.emails import mailbox_id_of
+from ..jobs.emails import mailbox_id_of, normalized_email
+from ..jobs.glance import belongs_to, glance
 from ..jobs.job import time_of
 from ..jobs.outcome import REASONS, STATUSES, Customer, Outcome, Status
 from ..jobs.text import printable
 from .keys import Keys
 from .scripts import as_bytes
 
+T = TypeVar("T")
+
 _PAGE = 500
 _FAR_PAGE = 1_000
 """Entries of a read that looks for rare ones: it keeps Redis busy for about a millisecond."""
+_PLACES = ("later", "due:failing", "due:bulk", "due:live", "leases")
+"""Where mailboxes stand, in the order in which they go from one to the next."""
 _LOOK_AGAIN_S = 5.0
 """A waiter looks at least so often: Redis does not repeat a message to a lost connection."""
 _POLL_S = 0.1
 """How often a waiter looks that may not subscribe to channels."""
+_LONG_AGO_US = 10**14
+_END_US = 10**16 - 1
 
 MAX_CUSTOMERS = 50
 """Customers that an outcome names."""
@@ -114,18 +123,38 @@ class Outcomes:
         return [outcome.status if outcome else None for outcome in self.many(job_ids)]
 
     def of_email(self, email: str, *, limit: int = 100) -> list[Outcome]:
-        """The email's jobs, newest first: those that wait, and of the settled ones the last 100."""
-        mailbox_id = mailbox_id_of(email)
+        """The email's jobs, newest first: those that wait, and of the settled ones the last 100.
+
+        With 100,000 jobs in the inbox, to look through it takes about a second.
+        """
+        mailbox_id, email = mailbox_id_of(email), normalized_email(email)
+        # First: a job goes from the inbox to its mailbox, and on to the history.
+        in_inbox = {job: wire for job, wire in self.inbox() if belongs_to(wire, email)}
         pipeline = self._client.pipeline(transaction=True)
         pipeline.hgetall(self._keys.of("mailbox", mailbox_id))
         pipeline.hgetall(self._keys.of("email", mailbox_id))
         mailbox, history = pipeline.execute()
-        waiting = [entry[16:52] for field, entry in mailbox.items() if field.startswith("#")]
-        settled = [job for field, job in history.items() if field[0] == "@" and field != "@n"]
-        found = [each for each in self.many(list(dict.fromkeys(waiting + settled))) if each]
-        oldest = datetime.min.replace(tzinfo=UTC)
-        found.sort(key=lambda outcome: outcome.accepted_at or oldest, reverse=True)
+        waiting = _jobs_of(mailbox)
+        settled = [job for field, job in history.items() if re.fullmatch("@[0-9]+", field)]
+        ids = list(dict.fromkeys([*in_inbox, *waiting, *settled]))
+        found = [
+            _described(each, in_inbox.get(each.job_id))
+            for each in self.many(ids)
+            if each is not None
+        ]
+        latest = datetime.max.replace(tzinfo=UTC)
+        # What no worker has accepted yet came last; ids sort by when they were made.
+        found.sort(key=lambda each: (each.accepted_at or latest, each.job_id), reverse=True)
         return found[:limit]
+
+    def inbox(self) -> Iterator[tuple[str, str]]:
+        """Ids and documents of the jobs that no worker has accepted yet, in no order."""
+        cursor = 0
+        while True:
+            cursor, documents = self._client.hscan(self._keys.inbox, cursor, count=_PAGE)
+            yield from documents.items()
+            if cursor == 0:
+                return
 
     def recent(
         self,
@@ -138,11 +167,16 @@ class Outcomes:
 
         `since` is the age of the oldest wanted, by Redis's clock.
         """
+        return list(islice(self.all_settled(statuses=statuses, since=since), limit))
+
+    def all_settled(
+        self, *, statuses: Collection[Status] = (), since: timedelta | None = None
+    ) -> Iterator[Outcome]:
+        """As `recent`, without a limit: as many as the account lists (about 250,000)."""
         oldest = f"{(self.now() - since).timestamp() * 1000:.0f}" if since is not None else "-"
         newest = "+"
-        found: list[Outcome] = []
         seen: set[str] = set()
-        while len(found) < limit:
+        while True:
             entries = self._client.xrevrange(
                 self._keys.outcomes, max=newest, min=oldest, count=_PAGE
             )
@@ -152,11 +186,71 @@ class Outcomes:
                     continue
                 if not statuses or outcome.status in statuses:
                     seen.add(outcome.job_id)
-                    found.append(outcome)
+                    yield outcome
             if len(entries) < _PAGE:
-                break
+                return
             newest = f"({entries[-1][0]}"
-        return found[:limit]
+
+    def pending(self, *, since: timedelta | None = None, limit: int = 100) -> list[Outcome]:
+        """Jobs that are not settled, those that wait longest first, be it in the inbox.
+
+        Where many emails wait, these are the jobs of the ones that are next in line.
+
+        Args:
+            since: the age of the oldest wanted, by Redis's clock.
+        """
+        arrived, mailboxes = self._first_in_line(limit)
+        found: dict[str, tuple[datetime, Outcome]] = {}
+        ids = [*arrived, *(job for page in pages(mailboxes) for job in self._jobs_in(page))]
+        for page in pages(list(dict.fromkeys(ids))):
+            wires = self._client.hmget(self._keys.inbox, map(as_bytes, page))
+            for outcome, wire in zip(self.many(page), wires, strict=True):
+                if outcome is not None and not outcome.settled:
+                    came = outcome.accepted_at or arrived.get(outcome.job_id) or self.now()
+                    found[outcome.job_id] = (came, _described(outcome, wire))
+        oldest = self.now() - since if since is not None else datetime.min.replace(tzinfo=UTC)
+        waiting = sorted(found.values(), key=lambda each: (each[0], each[1].job_id))
+        return [outcome for came, outcome in waiting if came >= oldest][:limit]
+
+    def all_pending(self) -> Iterator[Outcome]:
+        """As `pending`, without a limit and in no order: each job that waits all the time."""
+        seen: set[str] = set()
+        for ids in self._all_waiting():
+            fresh = [job_id for job_id in dict.fromkeys(ids) if job_id not in seen]
+            seen.update(fresh)
+            for outcome in self.many(fresh):
+                if outcome is not None and not outcome.settled:
+                    yield outcome
+
+    def _first_in_line(self, limit: int) -> tuple[dict[str, datetime], list[str]]:
+        """Of the inbox, jobs and when they came; and mailboxes: the first of each lane."""
+        pipeline = self._client.pipeline(transaction=True)
+        for name in ("inbox:live", "inbox:bulk"):
+            pipeline.zrange(self._keys.of(name), 0, limit - 1, withscores=True)
+        pipeline.zrange(self._keys.of("inbox:taken"), 0, limit - 1)
+        for name in _PLACES:
+            pipeline.zrange(self._keys.of(name), 0, limit - 1)
+        live, bulk, taken, *places = pipeline.execute()
+        arrivals = [*live, *bulk]
+        arrivals += [(job, arrived) for _, arrived, job in (each.split(" ", 2) for each in taken)]
+        came = {job: _arrival(float(score)) for job, score in arrivals}
+        return came, list(dict.fromkeys(chain.from_iterable(places)))
+
+    def _all_waiting(self) -> Iterator[list[str]]:
+        """Ids of waiting jobs, some at a time: of the inbox first, as a job goes from there."""
+        for page in pages(job_id for job_id, _ in self.inbox()):
+            yield page
+        for name in _PLACES:
+            places = self._client.zscan_iter(self._keys.of(name), count=_PAGE)
+            for page in pages(mailbox for mailbox, _ in places):
+                yield self._jobs_in(page)
+
+    def _jobs_in(self, mailboxes: Sequence[str]) -> list[str]:
+        pipeline = self._client.pipeline(transaction=False)
+        for mailbox in mailboxes:
+            pipeline.hgetall(self._keys.of("mailbox", mailbox))
+        boxes = pipeline.execute(raise_on_error=False) if mailboxes else []  # one may be damaged
+        return [job for box in boxes if isinstance(box, dict) for job in _jobs_of(box)]
 
     def page(
         self,
@@ -273,6 +367,43 @@ def _fields(settled: str) -> dict[str, str]:
         if isinstance(short.get(name), int | float):
             short[name] = str(int(short["a"]) + int(short[name]))
     return {_LONG[name]: content for name, content in short.items()}
+
+
+def pages(items: Iterable[T]) -> Iterator[list[T]]:
+    """The items, some hundred at a time."""
+    iterator = iter(items)
+    while page := list(islice(iterator, _PAGE)):
+        yield page
+
+
+def _arrival(score: float) -> datetime:
+    """When a job came. Another language's publisher may have written milliseconds, or anything."""
+    microseconds = score * 1000 if score < _LONG_AGO_US else score
+    return time_of(int(min(max(microseconds, 0), _END_US)))
+
+
+def _jobs_of(mailbox: Mapping[str, str]) -> list[str]:
+    """Ids of the jobs whose values are in a mailbox (`lua/_mailbox.lua`)."""
+    return [entry[16:52] for field, entry in mailbox.items() if field.startswith("#")]
+
+
+def _described(outcome: Outcome, wire: str | None) -> Outcome:
+    """With what its document says, for a job that is in the inbox."""
+    if wire is None or outcome.email is not None or outcome.settled:
+        return outcome
+    seen = glance(wire)
+    return replace(outcome, email=seen.email, keys=seen.keys, lane=seen.lane)
+
+
+def is_of_email(settled: str, email: str) -> bool:
+    """Whether this is the outcome of a job of an email, as `normalized_email` has it."""
+    if settled.isascii() and "\\" not in settled and email not in settled.lower():
+        return False  # there may be millions
+    try:
+        named = json.loads(settled).get("e")
+    except ValueError:
+        return False
+    return isinstance(named, str) and normalized_email(named) == email
 
 
 def outcome_of(job_id: str, account: str, fields: Mapping[str, str]) -> Outcome:

@@ -26,8 +26,9 @@ class OutcomeBackend(SyncBackendMixin, Backend):
     """Reads outcomes as results.
 
     `pending` is PENDING, or RETRY once an attempt was made, with the next one's time; `delivered`,
-    `superseded` and `unchanged` are SUCCESS with the `Outcome` as result; the rest is FAILURE with
-    `NotDelivered`, which carries it.
+    `superseded` and `unchanged` are SUCCESS with the `Outcome` as result; `canceled` is REVOKED, as
+    a task that was taken back before it ran, and the rest is FAILURE, both with `NotDelivered`,
+    which carries it.
     """
 
     app: CourierCelery
@@ -48,7 +49,8 @@ class OutcomeBackend(SyncBackendMixin, Backend):
         meta["date_done"] = outcome.settled_at.isoformat() if outcome.settled_at else None
         if outcome.successful:
             return meta | {"status": states.SUCCESS, "result": outcome}
-        return meta | {"status": states.FAILURE, "result": NotDelivered(outcome)}
+        status = states.REVOKED if outcome.status == "canceled" else states.FAILURE
+        return meta | {"status": status, "result": NotDelivered(outcome)}
 
     def _find(self, job_id: str) -> Outcome | None:
         # A task id does not say whose it is; accounts are few.

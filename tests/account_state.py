@@ -33,6 +33,7 @@ from attribute_courier.state.inbox import Entry, Inbox, Taken
 from attribute_courier.state.keys import Keys
 from attribute_courier.state.mailboxes import Mailboxes
 from attribute_courier.state.outcomes import Outcomes
+from attribute_courier.state.removal import Removal
 
 from .redis_clock import KEY, RedisClock
 
@@ -71,6 +72,7 @@ class Account:
         self.boxes = self.mailboxes()
         self.inbox = Inbox(client, KEYS, retention_s=RETENTION_S, keep_s=KEEP_S)
         self.outcomes = Outcomes(client, KEYS)
+        self.removal = Removal(client, KEYS, retention_s=RETENTION_S, keep_s=KEEP_S)
         self.health = AccountHealth(
             client,
             KEYS,
@@ -251,6 +253,7 @@ class Account:
         read = {
             "hash": self.client.hgetall,
             "zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
+            "set": self.client.smembers,
             "stream": self.client.xrange,
             "string": self.client.get,
         }

@@ -111,7 +111,7 @@ class Acceptance:
                     log.error("job %s: not accepted, tried again: %s", each.job_id, staged.mistyped)
                 case "staged" if job.lane == "live":
                     self._notifier.received(job)
-                case "superseded" | "unchanged":
+                case "superseded" | "unchanged" | "forgotten":
                     settled.append(job.job_id)
         self._report(settled)
 

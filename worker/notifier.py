@@ -68,6 +68,8 @@ class Notifier:
             shown["runtime"] = (outcome.settled_at - outcome.accepted_at).total_seconds()
         if outcome.successful:
             self._event("succeeded", outcome.job_id, result=outcome.summary(), **shown)
+        elif outcome.status == "canceled":
+            self._event("revoked", outcome.job_id, exception=outcome.summary(), **shown)
         elif outcome.settled:
             self._event("failed", outcome.job_id, exception=outcome.summary(), **shown)
         else:

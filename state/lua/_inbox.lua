@@ -11,6 +11,23 @@ local function leave_inbox(job, taken)
   redis.call('ZREM', key('inbox:taken'), taken)
 end
 
+-- Where it is not known whether a worker has taken it. Answers the lane.
+local function leave_inbox_untaken(job)
+  redis.call('HDEL', key('inbox'), job)
+  for _, lane in ipairs({ 'live', 'bulk' }) do
+    if redis.call('ZREM', key('inbox:' .. lane), job) == 1 then
+      return lane
+    end
+  end
+  for _, entry in ipairs(redis.call('ZRANGE', key('inbox:taken'), 0, -1)) do
+    local lane, taken = string.match(entry, '^(%a+) %d+ (.*)$')
+    if taken == job then
+      redis.call('ZREM', key('inbox:taken'), entry)
+      return lane
+    end
+  end
+end
+
 local function last_arrival(at)
   local last = tonumber(redis.call('GET', key('arrivals')) or 0)
   return last <= at + STEP_US and last or 0

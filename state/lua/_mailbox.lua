@@ -4,7 +4,8 @@
 --   #<number>  the job's version, how many values are still its own, `+` if others of it were delivered,
 --              and `!` if it failed alone
 --   @next      number of the next job         @live      set when a live job came in
---   @lease     token of the delivery          @sending   key=version, … of the request in flight
+--   @lease     token of the delivery; behind `forgotten ` where the email was forgotten since
+--   @sending   key=version, … of the request in flight
 --   @failures  failures of the server in a row
 --   @rest      account time before which nothing is sent
 --   @batch     how many jobs go into one request at most, while a culprit is searched for
@@ -12,6 +13,7 @@
 -- A mailbox stands in one place: `leases` (a worker delivers it), `later`, or one of the lanes.
 -- A version is 16 digits of microseconds and the job's id: compared as text, the later is newer.
 local VERSION = 52
+local FORGOTTEN = 'forgotten ' -- before the token of a lease
 
 local function job_of(version)
   return string.sub(version, 17, VERSION)
@@ -79,6 +81,23 @@ local function make_due(mailbox, delay_us, from, first)
     redis.call('ZADD', key('due:' .. lane), 'NX', text(since), mailbox) -- else it keeps its place
   end
   return math.max(0, delay_us)
+end
+
+-- Takes a mailbox that is not leased, and of which nothing is left to send, out of its place.
+local function leave_place(mailbox)
+  for _, place in ipairs({ 'due:live', 'due:bulk', 'due:failing', 'later' }) do
+    redis.call('ZREM', key(place), mailbox)
+  end
+end
+
+-- Removes an empty mailbox. The lost request of a settled job must not act after the next job's.
+local function remove_mailbox(mailbox, rest_us)
+  local box_key = key('mailbox:' .. mailbox)
+  redis.call('DEL', box_key)
+  if rest_us > 0 then
+    redis.call('HSET', box_key, '@rest', text(now.account + rest_us))
+    redis.call('PEXPIRE', box_key, math.ceil(rest_us / 1000))
+  end
 end
 
 -- `failing`: whether the server failed on it before.

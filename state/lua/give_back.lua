@@ -4,7 +4,8 @@
 -- Answers 1, or 0 when the lease had ended.
 read_clock()
 local box = key('mailbox:' .. arg.mailbox)
-if redis.call('HGET', box, '@lease') ~= arg.token then
+local lease = redis.call('HGET', box, '@lease')
+if lease ~= arg.token and lease ~= FORGOTTEN .. arg.token then
   return 0
 end
 end_lease(arg.mailbox, true)

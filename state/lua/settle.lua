@@ -88,11 +88,7 @@ local function settle_mailbox(box)
   local gone, set = judge_jobs(box)
   write_email(arg.mailbox)
   if not next(box.jobs) then
-    redis.call('DEL', box_key)
-    if arg.rest_us > 0 then -- the lost request of a settled job must not act after the next job's
-      redis.call('HSET', box_key, '@rest', text(now.account + arg.rest_us))
-      redis.call('PEXPIRE', box_key, math.ceil(arg.rest_us / 1000))
-    end
+    remove_mailbox(arg.mailbox, arg.rest_us)
     return nil
   end
   local delay_us = arg.retry_us
@@ -123,15 +119,28 @@ local function settle_mailbox(box)
   return due_us
 end
 
+-- The email was forgotten while its request was under way: nothing of it is written. What came in
+-- since has its turn when the request can no longer act.
+local function end_forgotten(box)
+  arg.values, arg.jobs, arg.failures, arg.batch, arg.waits = {}, {}, 0, 0, false
+  box.state.failures = true -- it may have been a failing one
+  settle_mailbox(box)
+end
+
 local answer = { paused = observe(arg.answer), settled_us = text(now.redis) }
 local box = read_mailbox(arg.mailbox)
 answer.held = box.state.lease == arg.token
-if answer.held then
+local forgotten = box.state.lease == FORGOTTEN .. arg.token
+if answer.held or forgotten then
   count('attempts:' .. arg.answer.class)
   if arg.answer.took_us then
     count_time('latency', arg.answer.took_us)
   end
+end
+if answer.held then
   answer.due_us = settle_mailbox(box)
+elseif forgotten then
+  end_forgotten(box)
 end
 answer.open = open
 if arg.next then

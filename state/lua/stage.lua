@@ -6,7 +6,8 @@
 --   that was first used for it), only_changed (skip what ChartMogul's answer showed the last time)
 -- Answers as JSON { result, version, superseded: ids of the jobs that it settled, mistyped: which keys
 --   had another type before }. The result is 'staged'; 'superseded' (newer values stand there or were
---   delivered); 'unchanged'; 'known' (it was staged before); or, with nothing changed, 'future' (it says
+--   delivered); 'unchanged'; 'forgotten' (it says that it occurred before its email was forgotten, and is
+--   canceled); 'known' (it was staged, or canceled, before); or, with nothing changed, 'future' (it says
 --   that it occurred more than five minutes ahead of all clocks) or 'mistyped'.
 local FUTURE_US = 5 * 60 * 1000000
 local box_key, email_key = key('mailbox:' .. arg.mailbox), key('email:' .. arg.mailbox)
@@ -20,7 +21,10 @@ local keys = {}
 for n, attribute in ipairs(arg.attributes) do
   keys[n] = attribute.key
 end
+keys[#keys + 1] = '@forgotten'
 local delivered = redis.call('HMGET', email_key, unpack(keys))
+local forgotten = tonumber(delivered[#keys] or nil)
+keys[#keys] = nil
 keys[#keys + 1], keys[#keys + 2], keys[#keys + 3], keys[#keys + 4] = '@next', '@waits', '@live', '@rest'
 local held = redis.call('HMGET', box_key, unpack(keys))
 local number, waits, is_live, rests = unpack(held, #arg.attributes + 1)
@@ -90,6 +94,12 @@ end
 if redis.call('EXISTS', key('job:' .. arg.job), key('outcome:' .. arg.job)) > 0 then
   leave_inbox(arg.job, arg.taken)
   return answer('known')
+end
+if forgotten and arg.occurred and arg.occurred <= forgotten then
+  settle_job(arg.job, nil, 'canceled', { lane = arg.lane, reason = 'forgotten' })
+  write_counts()
+  leave_inbox(arg.job, arg.taken)
+  return answer('forgotten')
 end
 if arg.occurred then
   local latest = math.max(now.redis, arg.worker_us, last_arrival(now.redis))

@@ -196,8 +196,8 @@ def run(text: str, cwd: Path, **environ: str) -> str:
         text=True,
         timeout=90,
     )
-    # Still pending is 4; nothing to replay, or a rejected row of a table, is 1.
-    expected = (0, 1) if re.match("courier (replay|import)", text) else (0, 4)
+    # Still pending is 4; nothing to show, replay or cancel, or a rejected row of a table, is 1.
+    expected = (0, 1) if re.match("courier (replay|import|outcomes|cancel)", text) else (0, 4)
     assert done.returncode in expected, f"exit code {done.returncode}: {text}\n{done.stdout}"
     return done.stdout
 

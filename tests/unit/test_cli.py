@@ -28,8 +28,8 @@ from attribute_courier.state.keys import Keys
 ADA = "ada@example.com"
 KEYS = Keys("default")
 COMMANDS = [
-    "add", "demo", "flower", "import", "outcomes", "pause", "ping", "replay", "resume", "sandbox",
-    "status", "up", "worker",
+    "add", "cancel", "demo", "flower", "forget", "import", "outcomes", "pause", "ping", "replay",
+    "resume", "sandbox", "status", "up", "worker",
 ]  # fmt: skip
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 OUTCOME = Outcome(
@@ -161,6 +161,11 @@ class TestAdd:
         added = run("add", ADA, "plan=pro", "--occurred-at", "2026-03-01T09:30")
         document = json.loads(inbox.hget(KEYS.inbox, added.stdout.strip()) or "")
         assert document["occurred_at"] == "2026-03-01T09:30:00.000000Z"
+
+    def test_a_hint_names_the_account(self, inbox: redis.Redis) -> None:
+        environ = {"COURIER_ACCOUNTS": "eu,us"}
+        result = run("add", ADA, "plan=pro", "--account", "us", "--wait", "0", **environ)
+        assert "Ask again with: courier outcomes --account us --job " in result.stderr
 
     def test_still_pending_when_the_time_is_up(self, inbox: redis.Redis) -> None:
         result = run("add", ADA, "plan=pro", "--wait", "0.2", "--format", "json")
@@ -365,11 +370,11 @@ class TestOutcomes:
         assert "worker" not in result.stderr
 
     def test_nothing_found_since_no_worker_runs(self) -> None:
-        added = run("add", ADA, "plan=pro")
-        result = run("outcomes", ADA)
+        added = run("add", ADA, "plan=pro").stdout.strip()
+        result = run("outcomes")
         assert result.exit_code == 1
         assert "1 jobs wait to be accepted, is a worker running?" in result.stderr
-        assert self.shown("--job", added.stdout.strip()) == [added.stdout.strip()]
+        assert self.shown("--job", added) == self.shown(ADA) == [added]
 
     @pytest.mark.parametrize(
         "arguments",

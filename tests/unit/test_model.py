@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -41,6 +41,7 @@ from attribute_courier.worker.settlement import Policy, settle
 from attribute_courier.worker.verdicts import Kind, Verdict
 
 from ..account_state import KEYS, Account
+from ..everything import holding
 from ..redis_clock import RedisClock, on_test_time
 
 PLAYS = int(os.environ.get("MODEL_PLAYS", "25"))
@@ -60,7 +61,7 @@ SHORT_LEASE_S = LEASE_S - 2.1
 """A step of the clock ahead counts as two seconds at most (`lua/_clock.lua`)."""
 LOOK_S = 1.9
 """While time passes, a worker looks so often: else it would be a step of the clock."""
-SCRIPTS = ["take", "stage", "claim", "settle", "give_back"]
+SCRIPTS = ["take", "stage", "claim", "settle", "give_back", "cancel", "forget", "forget_jobs"]
 LIMITS = {"rate_limit": 5, "max_parallel": 2, "lease_s": LEASE_S, "max_attributes": 2}
 T = TypeVar("T")
 
@@ -123,6 +124,12 @@ class Held:
     """Whether ChartMogul may still carry the request out."""
     arrived: bool = False
     """Whether it has."""
+    given_back: bool = False
+    forgotten: bool = False
+    """Whether its email was forgotten since."""
+
+    def carries(self, job_id: str) -> bool:
+        return job_id in {job.job_id for job in self.claim.jobs}
 
 
 @dataclass
@@ -132,12 +139,14 @@ class Email:
     has: dict[str, tuple[str, Any]] = field(default_factory=dict)
     """Attribute → version and value."""
     lease: Held | None = None
+    forgotten_at: datetime | None = None
 
     def carry_out(self, held: Held) -> None:
         for value in held.claim.values:
             older, _ = self.has.get(value.attribute.key, ("", None))
-            assert value.version >= older, "an older value is put over a newer one"
-            self.has[value.attribute.key] = (value.version, value.attribute.value)
+            version = "" if held.forgotten else value.version
+            assert version >= older, "an older value is put over a newer one"
+            self.has[value.attribute.key] = (version, value.attribute.value)
         held.arrived = True
 
 
@@ -165,6 +174,11 @@ class Play(RuleBasedStateMachine):
         """Jobs in the hands of workers that are slow to accept them."""
         self.settled: dict[str, Status] = {}
         self.replayed: Counter[str] = Counter()
+        self.replayed_at: dict[str, int] = {}
+        """How many claims there were before."""
+        self.canceled: set[str] = set()
+        self.forgotten: set[str] = set()
+        """Jobs whose email was forgotten since."""
 
     # What happens.
 
@@ -244,6 +258,7 @@ class Play(RuleBasedStateMachine):
     @rule(which=WHICH)
     def a_claim_is_given_back(self, which: int) -> None:
         held = _chosen(self._busy(sent=False), which)
+        held.given_back = True
         self._ends(held, self.account.boxes.give_back(held.claim))
         assert not self.account.boxes.give_back(held.claim), "given back twice"
 
@@ -284,6 +299,47 @@ class Play(RuleBasedStateMachine):
         assert self.account.health.replay(job_id), "the answer to the first call may be lost"
         del self.settled[job_id]
         self.replayed[job_id] += 1
+        self.replayed_at[job_id] = len(self.held)
+
+    @rule(which=st.integers(0, 5))
+    def a_job_is_canceled(self, which: int) -> None:
+        """One that may have been sent goes on, and says so."""
+        job_id = _chosen(list(self.jobs), which)
+        done = self.account.removal.cancel(job_id)
+        again = self.account.removal.cancel(job_id)
+        assert (again.result, again.outcome) == (done.result, done.outcome)
+        claims = [
+            held
+            for held in self.held[self.replayed_at.get(job_id, 0) :]
+            if held.carries(job_id) and not held.given_back
+        ]
+        if job_id in self.settled:
+            assert done.result == ("canceled" if job_id in self.canceled else "settled")
+        elif done.canceled:
+            assert not [held for held in claims if held.arrived or held in self._under_way()]
+            self.canceled.add(job_id)
+        else:
+            assert claims, "it was never sent"
+            assert done.result in ("sending", "attempted")
+
+    @rule(email=st.sampled_from(EMAILS))
+    def an_email_is_forgotten(self, email: str) -> None:
+        """A worker may hold its lease, or its job on the way from the inbox."""
+        waiting = [
+            job_id
+            for job_id, job in self.jobs.items()
+            if job.email == email and job_id not in self.settled
+        ]
+        done = self.account.removal.forget(email.upper())
+        assert done.canceled == len(waiting)
+        self.canceled.update(waiting)
+        self.forgotten.update(job_id for job_id, job in self.jobs.items() if job.email == email)
+        model = self.emails[email]
+        model.forgotten_at = self.clock.now
+        model.has = {key: ("", value) for key, (_, value) in model.has.items()}
+        for held in self.held:
+            held.forgotten |= held.claim.email == email
+        self._holds_nothing_forgotten()
 
     def teardown(self) -> None:
         """From now on all goes well: each job is settled, and the newest has won."""
@@ -298,7 +354,7 @@ class Play(RuleBasedStateMachine):
                 self._time_passes(LOOK_S)
         else:
             raise AssertionError("it does not come to an end")
-        self._time_passes(3)
+        self._time_passes(LEASE_S + 3)  # the request of a forgotten email has lost its place by now
         assert self._claim() is None  # forgets those who died while they waited
         self.nothing_is_lost()
         self.account.assert_nothing_is_left()
@@ -309,10 +365,12 @@ class Play(RuleBasedStateMachine):
 
     def _stands(self, job: AttributeJob, status: Status) -> None:
         """What the status of a settled job says is true."""
+        if status == "canceled" or job.job_id in self.forgotten:
+            return
         version = self.versions[job.job_id]
         for attribute in job.attributes:
             replaced = any(
-                self.versions[other.job_id] > version
+                self.versions.get(other.job_id, "") > version
                 for other in self.jobs.values()
                 if other.email == job.email and attribute.key in {a.key for a in other.attributes}
             )
@@ -328,6 +386,14 @@ class Play(RuleBasedStateMachine):
             assert self.settled.get(job_id, status) == status, "a settled job changes"
             if status != "pending":
                 self.settled[job_id] = status
+                assert (status == "canceled") == (job_id in self.canceled)
+
+    def _holds_nothing_forgotten(self) -> None:
+        """No key holds an email of which nothing came in since it was forgotten."""
+        for email, model in self.emails.items():
+            jobs = {job_id for job_id, job in self.jobs.items() if job.email == email}
+            if model.forgotten_at is not None and jobs <= self.forgotten:
+                assert holding(self.client, email) == {}
 
     # How it is done.
 
@@ -350,6 +416,13 @@ class Play(RuleBasedStateMachine):
             if job.job_id in self.versions and not self.replayed[job.job_id]:
                 assert staged.result == "known"
             if staged.result == "known":
+                continue
+            forgotten_at = self.emails[job.email].forgotten_at
+            late = None not in (forgotten_at, job.occurred_at) and job.occurred_at <= forgotten_at
+            assert late == (staged.result == "forgotten"), "a late job is not known as one"
+            if late:
+                self.canceled.add(job.job_id)
+                self.forgotten.add(job.job_id)
                 continue
             assert pending, "a settled job is staged again"
             occurred = self.account.outcome(job).occurred_at
@@ -381,6 +454,9 @@ class Play(RuleBasedStateMachine):
         statuses = dict(zip(self.jobs, self._statuses(), strict=True))
         assert found.values
         assert {job.job_id for job in found.jobs} == {value.job_id for value in found.values}
+        assert not self.canceled & {value.job_id for value in found.values}, (
+            "a canceled value is sent"
+        )
         for value in found.values:
             key = value.attribute.key
             assert value.version >= email.has.get(key, ("", None))[0], "an older value is sent"
@@ -407,7 +483,10 @@ class Play(RuleBasedStateMachine):
         stint = f"stint-{held.claim.token}" if goes_on else None
         settled = self.account.boxes.settle(held.claim, settlement, news, stint=stint)
         held.may_act = held.may_act and verdict.may_still_act
+        assert not (held.forgotten and settled.held), "what was forgotten is settled"
         self._ends(held, settled.held)
+        if held.forgotten:
+            self._holds_nothing_forgotten()
         if settled.next:
             self._claimed(settled.next)
         again = self.account.boxes.settle(held.claim, settlement, news, stint=None)
@@ -416,7 +495,9 @@ class Play(RuleBasedStateMachine):
     def _ends(self, held: Held, was_held: bool) -> None:
         """The claim is settled or given back, if its lease is still valid."""
         email = self.emails[held.claim.email]
-        if email.lease is not held:
+        if held.forgotten:
+            was_held = email.lease is held
+        elif email.lease is not held:
             assert not was_held, "who lost the lease ends it"
         elif self.now_s - held.at_s < SHORT_LEASE_S:
             assert was_held, "a lease is lost before its time"
@@ -449,7 +530,11 @@ class Play(RuleBasedStateMachine):
         return self.account.outcomes.statuses(list(self.jobs))
 
     def _replayable(self) -> list[str]:
-        return [job for job, status in self.settled.items() if status in REPLAYABLE]
+        return [
+            job
+            for job, status in self.settled.items()
+            if status in REPLAYABLE and job not in self.forgotten
+        ]
 
 
 def play(client: redis.Redis, clock: RedisClock, phases: Sequence[Phase], plays: int) -> None:
@@ -542,6 +627,28 @@ BROKEN = {
         "key('job:' .. arg.job), key('outcome:' .. arg.job)",
         "key('none')",
     ),
+    "a canceled value is sent": ("'#' .. job.number, unpack(job.keys))", "'#' .. job.number)"),
+    "what is being sent is canceled": (
+        "if job and leased and string.find(box.state.sending or '', job.version, 1, true) then",
+        "if false then",
+    ),
+    "what a dead worker sent is canceled": (
+        "if string.find(box.state.sending or '', job.version, 1, true) then\n    return true",
+        "if false then\n    return true",
+    ),
+    "what was sent before a 429 is canceled": (
+        "if content and string.sub(content, 1, VERSION) == job.version then",
+        "if false then",
+    ),
+    "a canceled job is staged": ("ZREM', key('inbox:bulk'), job)\n", "ZREM', 'x', job)\n"),
+    "an answer brings back what was forgotten": ("token or FORGOTTEN .. leased", "token or leased"),
+    "what was forgotten lets the next one go": ("  leave_place(arg.mailbox)\n", ""),
+    "a request under way is not waited for": (
+        "'@lease', token)",
+        "'@lease', token); redis.call('ZREM', key('leases'), arg.mailbox)",
+    ),
+    "the end of a forgotten request ends no lease": ("  end_forgotten(box)\n", ""),
+    "a late job brings an email back": ("arg.occurred <= forgotten", "false"),
     "who waited and died is remembered": ("text(now.account - DEAD_US)", "'-inf'"),
 }
 

@@ -23,9 +23,11 @@ OFFERED = [
     "Attributes",
     "Batch",
     "Bulk",
+    "Cancellation",
     "CourierError",
     "Customer",
     "FieldError",
+    "Forgotten",
     "IdempotencyConflict",
     "InvalidJob",
     "Item",
@@ -41,7 +43,9 @@ OFFERED = [
     "add_attributes",
     "add_attributes_async",
     "add_many",
+    "cancel",
     "default_producer",
+    "forget",
 ]
 """What application code imports."""
 
