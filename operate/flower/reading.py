@@ -96,6 +96,9 @@ class Reader:
 
     def _ask(self, ask: Callable[[], T], within_s: float = ANSWER_S) -> T:
         try:
+            if within_s > ANSWER_S:
+                with until(time.monotonic() + ANSWER_S):
+                    self._client.ping()  # one that is away is told as soon as ever
             with until(time.monotonic() + within_s):
                 return ask()
         except RedisError as error:

@@ -32,7 +32,8 @@ def flower(courier: Courier) -> Iterator[Flower]:
 
 @pytest.fixture
 def open_flower(courier: Courier) -> Iterator[Flower]:
-    with running_flower(courier.environ, courier.logs) as found:
+    environ = courier.environ | {"COURIER_ENQUEUE_TIMEOUT": "20s"}  # which is not waited for
+    with running_flower(environ, courier.logs) as found:
         yield found
 
 
