@@ -75,7 +75,7 @@ class _Ours:
 
     def check_may_act(self) -> None:
         if not self.may_act:
-            raise HTTPError(403, "this needs a password: set COURIER_FLOWER_BASIC_AUTH")
+            raise HTTPError(403, "this needs COURIER_FLOWER_BASIC_AUTH, and no FLOWER_READ_ONLY")
 
     def wanted(self) -> Wanted:
         """Which outcomes the address asks for. What it names that is not known counts as unsaid."""

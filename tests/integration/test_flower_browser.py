@@ -100,8 +100,9 @@ def test_the_pages_in_a_real_browser(courier: Courier, tmp_path: Path) -> None:
     courier.wait(*others)
     for each in (job_id, odd_id):
         wait_until(lambda j=each: (found := courier.outcomes.get(j)) and found.settled, what=each)  # type: ignore[misc]
+    environ = courier.environ | {"COURIER_ACCOUNTS": "default,second"}  # which no worker serves
     with (
-        running_flower(courier.environ, courier.logs, password=PASSWORD) as flower,
+        running_flower(environ, courier.logs, password=PASSWORD) as flower,
         browser(tmp_path) as window,
     ):
         window.log_in(USER, PASSWORD)
@@ -142,6 +143,7 @@ def check_a_refresh(window: Browser, flower: Flower, courier: Courier) -> None:
     wait_until(lambda: "for the test" in window.text(".courier-problems"), what="it follows")
     assert window.run("return document.activeElement === window.kept && window.kept.isConnected")
     assert window.text(".courier-name .badge") == "paused"
+    assert "second" in window.text(".courier-problem-error .courier-of")
     courier.health().resume()
     wait_until(lambda: "for the test" not in window.text("#courier-stand"), what="it follows")
     assert window.run("return document.activeElement === window.kept && window.kept.isConnected")
