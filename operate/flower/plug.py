@@ -19,7 +19,7 @@ from tornado.template import BaseLoader, Template
 from tornado.web import StaticFileHandler, url
 
 from ...config import Settings
-from ...config.messages import JOB_TASK
+from ...config.messages import ACCEPT_TASK, DELIVER_TASK
 from .handlers import (
     AccountsApi,
     AccountsPage,
@@ -107,8 +107,8 @@ def shown_task(task: Any) -> Any:
     shown = copy(task)
     if not shown.result and shown.exception:
         shown.result = shown.exception
-    if shown.name == JOB_TASK and shown.kwargs is None:
-        shown.kwargs = ""
+    elif shown.result and shown.name in (ACCEPT_TASK, DELIVER_TASK):
+        shown.result = shown.result.strip("'")  # Celery sends what a task returned as Python's text
     return shown
 
 

@@ -272,6 +272,7 @@ def test_the_accounts_page_says_what_is_wrong(courier: Courier, flower: Flower) 
     )
     courier.health().note_step(30)
     told("no_worker", "backlog_old", "clock_step")
+    assert '<span class="badge text-bg-danger">no worker</span>' in flower.get("/accounts").text
     kept = courier.client.config_get("maxmemory*")
     try:
         courier.client.config_set("maxmemory", "1gb")

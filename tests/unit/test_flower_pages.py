@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from attribute_courier.config import load_settings
-from attribute_courier.config.messages import JOB_TASK
+from attribute_courier.config.messages import DELIVER_TASK, JOB_TASK
 from attribute_courier.jobs.errors import NotReachable
 from attribute_courier.jobs.outcome import Outcome
 from attribute_courier.operate.flower import searches as searches_module
@@ -200,9 +200,9 @@ def test_flowers_list_shows_the_reason_where_there_is_no_result() -> None:
         name: str
         result: str | None
         exception: str | None
-        kwargs: str | None = None
 
     failed = Task(JOB_TASK, None, "refused · no")
     assert shown_task(failed).result == "refused · no"
     assert failed.result is None
-    assert shown_task(Task("other", "12 delivered", None)).result == "12 delivered"
+    assert shown_task(Task(DELIVER_TASK, "'12 delivered'", None)).result == "12 delivered"
+    assert shown_task(Task("other", "'x'", None)).result == "'x'"
