@@ -26,6 +26,7 @@ from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from ..state.removal import Removal
 from .bulk import Batch, Bulk, BulkLoad, Item, iterator_of
+from .flower_event import tell_flower
 from .intake import Intake, entry_of
 from .receipt import Receipt
 from .wakeup import WakeUp
@@ -208,7 +209,10 @@ class Producer:
         """
         name = self._account(account)
         with self._reaching():
-            return self._removal(name).cancel(job_id)
+            found = self._removal(name).cancel(job_id)
+        if found.canceled and found.outcome is not None:
+            tell_flower(self._redis, found.outcome)
+        return found
 
     def forget(self, email: str, *, account: str | None = None) -> list[Forgotten]:
         """Remove all that Redis holds of an email, in whatever spelling, in all accounts.

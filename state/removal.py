@@ -19,7 +19,7 @@ from .scripts import Script, as_bytes
 LATE_S = 24 * 60 * 60
 """So long after an email was forgotten, a job that says it occurred before that is canceled: a late
 retry does not bring the email back, nor an older value."""
-_AT_ONCE = 1000
+_AT_ONCE = 500
 _PAUSE_S = 0.005
 """Between two looks, so that a pass over millions of keys disturbs nobody."""
 

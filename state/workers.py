@@ -71,6 +71,17 @@ class Workers:
             pipeline.hset(name, worker.id, content)
         pipeline.execute()
 
+    def alive(self) -> list[Worker]:
+        """Those that serve any of the accounts now, by name."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.time()
+        for name in self._names:
+            pipeline.hgetall(name)
+        (seconds, microseconds), *beats = pipeline.execute()
+        now_us = int(seconds) * 1_000_000 + int(microseconds)
+        merged = {worker_id: beat for each in beats for worker_id, beat in each.items()}
+        return list(alive(merged, now_us))
+
     def leave(self, worker_id: str) -> None:
         """Say that a worker has ended."""
         pipeline = self._client.pipeline(transaction=False)

@@ -16,11 +16,11 @@ from ...config.redis_errors import RedisError, describe_redis_error
 from ...jobs.emails import normalized_email
 from ...jobs.errors import NotReachable
 from ...jobs.outcome import Outcome, Status
+from ...producers import Producer
 from ...state.account import AccountHealth, AccountStatus
 from ...state.counts import Counters
 from ...state.keys import Keys
 from ...state.outcomes import Outcomes
-from ...state.removal import Removal
 from ..picture import Picture, look
 from .chart import Minute, minutes_of
 
@@ -91,6 +91,7 @@ class Reader:
         self.settings = settings
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="courier")
         self._client = connect_briefly(settings)
+        self._producer = Producer(settings)
         self._lock = threading.Lock()
         self._stand: tuple[float, Stand | NotReachable] | None = None
 
@@ -247,18 +248,11 @@ class Reader:
         return self._ask(lambda: self._cancel(job_id))
 
     def _cancel(self, job_id: str) -> str | None:
-        settings, found = self.settings, None
-        for account in settings.accounts:
-            removal = Removal(
-                self._client,
-                Keys(account),
-                retention_s=settings.retention_s,
-                keep_s=settings.outcome_retention_s,
-            )
-            found = removal.cancel(job_id)
+        for account in self.settings.accounts:
+            found = self._producer.cancel(job_id, account=account)
             if found.result != "unknown":
                 break
-        return None if found is None or found.canceled else found.summary()
+        return None if found.canceled else found.summary()
 
 
 def _came(outcome: Outcome) -> tuple[float, str]:

@@ -39,11 +39,15 @@ local function may_be_taken(box, job, taken)
   end
 end
 
--- What it replaced may be taken by now, where a request carries it: nothing older may follow that.
+-- What it replaced does not come back; but nothing that is older than that may follow, while the jobs
+-- that asked for it are under way.
 local function note_replaced(box, taken)
-  for name, version in string.gmatch(box.state.sending or '', '([%w_]+)=([^,]+)') do
-    if taken[name] and version > taken[name] then
-      note_email(name, version .. '-')
+  for _, other in pairs(box.jobs) do
+    for name in string.gmatch(redis.call('HGET', key('job:' .. other.id), 'keys') or '', '[^,]+') do
+      if taken[name] and other.version > taken[name] then
+        taken[name] = other.version
+        note_email(name, other.version .. '-')
+      end
     end
   end
 end
@@ -73,13 +77,13 @@ if job and leased and string.find(box.state.sending or '', job.version, 1, true)
   return 'sending'
 end
 local taken = job and taken_versions(job)
-if (tonumber(attempts[2]) or 0) > 0 or job and (job.in_part or may_be_taken(box, job, taken)) then
+if (tonumber(attempts[2]) or 0) > 0 or job and may_be_taken(box, job, taken) then
   return 'attempted'
 end
 if job then
-  note_replaced(box, taken)
   redis.call('HDEL', key('mailbox:' .. arg.mailbox), '#' .. job.number, unpack(job.keys))
   box.jobs[job.number] = nil
+  note_replaced(box, taken)
   if not leased and not next(box.jobs) then
     leave_place(arg.mailbox)
     remove_mailbox(arg.mailbox, (tonumber(box.state.rest) or 0) - now.account)

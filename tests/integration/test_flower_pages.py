@@ -201,6 +201,7 @@ def cancel(courier: Courier, flower: Flower) -> None:
     page = flower.post(f"/outcome/{first}/cancel")
     assert "It was taken back" in page.text
     assert courier.outcomes.get(first).status == "canceled"  # type: ignore[union-attr]
+    wait_until(lambda: flower.state(first) == "REVOKED", what="Flower's own list shows it, too")
     assert jobs_in(flower.get("/outcomes?status=pending")) == [second]
     assert flower.post(f"/api/outcome/{second}/cancel").json() == {"canceled": second}
     unknown = flower.post(f"/api/outcome/{new_job_id()}/cancel")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -27,6 +30,21 @@ REFUSAL = json.dumps({"errors": {"custom": f"{EVA}: '{VALUE}' is no good"}})
 
 def refusal(email: str = EVA, seconds: float = 0) -> Fault:
     return Fault(kind="status", status=422, email=email, content=REFUSAL, seconds=seconds, count=1)
+
+
+@contextmanager
+def events(courier: Courier) -> Iterator[list[dict[str, Any]]]:
+    """What Flower gets to see of canceled jobs."""
+    app, seen = courier.producer.celery, list[dict[str, Any]]()
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"task-revoked": seen.append})
+        thread = threading.Thread(target=receiver.capture, kwargs={"wakeup": False}, daemon=True)
+        before = courier.client.pubsub_numpat()
+        thread.start()
+        wait_until(lambda: courier.client.pubsub_numpat() > before, what="Flower listens")
+        yield seen
+        receiver.should_stop = True
+        thread.join(10)
 
 
 def test_whatever_is_known_of_an_email_is_gone(courier: Courier) -> None:
@@ -109,7 +127,12 @@ def test_a_job_is_taken_back_before_it_is_sent(courier: Courier) -> None:
     job = producer.add_attributes("ada@example.com", {"plan": "pro"}, idempotency_key="k")
     other = producer.add_attributes("ada@example.com", {"age": 8})
     wait_until(lambda: not courier.client.hlen(courier.keys.inbox), what="both are accepted")
-    done = job.cancel()
+    with events(courier) as seen:
+        done = job.cancel()
+        wait_until(lambda: seen, what="the event for Flower")
+    assert (seen[0]["type"], seen[0]["uuid"]) == ("task-revoked", job.job_id)
+    assert seen[0]["hostname"].startswith("courier@"), "no worker that Flower does not know"
+    assert seen[0]["args"] == "a***@example.com · 1 attribute"
     assert (done.result, done.canceled) == ("canceled", True)
     assert producer.cancel(job.job_id).canceled
     outcome = job.wait(5)

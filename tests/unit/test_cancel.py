@@ -110,6 +110,7 @@ class TestInTheMailbox:
         job = account.staged(age=8)
         account.staged(BOB, age=9)
         assert cancels(account, job) == "canceled"
+        assert "age" not in account.box()
         assert account.deliver_all() == [{"plan": "pro"}, {"age": 9}]
         assert account.status(first) == "delivered"
 
@@ -120,6 +121,14 @@ class TestInTheMailbox:
         assert account.deliver_all() == [{"age": 7}]
         assert account.status(older) == "superseded"
         assert account.status(partly) == "delivered"
+
+    def test_nothing_older_follows_what_it_replaced(self, account: Account) -> None:
+        waits = account.staged(plan="basic", age=7)
+        job = account.staged(plan="pro")
+        assert cancels(account, job) == "canceled"
+        assert account.stage(account.job(ago_s=60, plan="old", seats=3)) == "staged"
+        assert account.deliver_all() == [{"age": 7, "seats": 3}]
+        assert account.status(waits) == "delivered"
 
     @pytest.mark.parametrize("lane", ["live", "bulk"])
     def test_in_each_lane_no_place_is_left(self, account: Account, lane: str) -> None:
@@ -240,6 +249,9 @@ class TestThatIsTooLate:
         account.clock.time_passes(61)
         account.health.look(1)
         assert cancels(account, job) == "sending", "the lease is over, and nobody has looked yet"
+        other = account.staged(BOB, plan="pro")
+        assert [each.job_id for each in account.claim().jobs] == [other.job_id]
+        assert cancels(account, job) == "attempted", "it is due again"
         claim = account.claim()
         account.settle(claim, "pending", fields={"attempts": 0})  # a 429
         assert cancels(account, job) == "attempted"

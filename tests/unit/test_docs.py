@@ -25,7 +25,7 @@ from attribute_courier import CourierError
 from attribute_courier.cli import main
 from attribute_courier.config import Settings, load_settings
 from attribute_courier.config.redis_errors import PRODUCER_RIGHTS, worker_rights
-from attribute_courier.jobs.outcome import STATUSES, SUCCESSES
+from attribute_courier.jobs.outcome import REASONS, STATUSES, SUCCESSES
 from attribute_courier.worker.chartmogul import MAX_BODY, Answer, NoAnswer
 from attribute_courier.worker.verdicts import judge
 
@@ -239,6 +239,11 @@ def test_the_table_of_outcomes_has_every_status_and_says_which_end_well() -> Non
     assert [row[0] for row in rows] == [f"`{status}`" for status in STATUSES]
     endings = {status: "yes" if status in SUCCESSES else "no" for status in STATUSES}
     assert {row[0].strip("`"): row[2] for row in rows} == endings | {"pending": ""}
+
+
+def test_the_table_of_reasons_has_every_reason() -> None:
+    rows = table("outcomes.md", "reason")
+    assert [row[0] for row in rows] == [f"`{reason}`" for reason in REASONS if reason]
 
 
 CUSTOMER = {"entries": [{"uuid": "cus_1", "attributes": {"custom": {"age": 8}}}]}

@@ -246,6 +246,19 @@ class TestWhatIsUnderWay:
         assert account.status(job) == "delivered"
         account.assert_nothing_is_left()
 
+    def test_a_new_job_is_canceled_and_the_next_one_waits_for_its_end(
+        self, account: Account
+    ) -> None:
+        account.staged(EVA, plan=VALUE)
+        claim = account.claim()
+        forgets(account)
+        assert account.removal.cancel(account.staged(EVA, plan="max").job_id).canceled
+        account.staged(EVA, plan="free")
+        assert account.claimed() == []
+        assert not account.settle(claim)
+        assert account.deliver_all() == [{"plan": "free"}]
+        account.assert_nothing_is_left()
+
     def test_a_new_job_waits_where_the_request_was_lost(self, account: Account) -> None:
         account.staged(EVA, plan=VALUE)
         claim = account.claim()
