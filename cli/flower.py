@@ -36,13 +36,10 @@ def command(port: int, host: str) -> None:
             "Flower can stop workers and send tasks"
         )
     with needing("flower"):
-        from prometheus_client import generate_latest
-
         from ..operate.flower import add_pages
-        from ..operate.metrics import registry
+        from ..operate.metrics import metrics_source
 
-    metrics = registry(settings)
-    add_pages(settings, metrics=lambda: generate_latest(metrics))
+    add_pages(settings, metrics=metrics_source(settings))
     if settings.flower_basic_auth is not None:
         # By the environment, since the arguments of a process are everybody's to read.
         os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth.reveal()

@@ -25,7 +25,8 @@ def is_shown(outcome: Outcome) -> bool:
 
     Else an import would push all other tasks out of Flower, which keeps so many of them.
     """
-    return outcome.lane != "bulk" or (outcome.settled and not outcome.successful)
+    well = outcome.successful or outcome.status in ("pending", "canceled")
+    return outcome.lane != "bulk" or not well
 
 
 class Notifier:

@@ -186,7 +186,7 @@ class OutcomesPage(_Page):
             fault=fault,
             typed=typed,
             ages=AGES,
-            statuses=[status for status in STATUSES if status != "pending"],
+            statuses=STATUSES,
             reasons=[reason for reason in REASONS if reason],
         )
 
@@ -234,6 +234,7 @@ class JobPage(_Page):
             waits_for=waits_for(job.outcome, job.status) if job else [],
             history=_history(job.outcome) if job else [],
             replayable=job is not None and job.outcome.status in REPLAYABLE,
+            cancelable=job is not None and not (job.outcome.settled or job.outcome.attempts),
             done=done,
             fault=fault,
         )
@@ -241,6 +242,12 @@ class JobPage(_Page):
 
 class ReplayPage(JobPage):
     """The button that sends a job again."""
+
+    done = "replayed"
+
+    def act(self, job_id: str) -> str | None:
+        """Do it, in a thread. Returns why it was not done."""
+        return self.reader.replay(job_id)
 
     @authenticated
     async def get(self, job_id: str) -> None:
@@ -250,21 +257,26 @@ class ReplayPage(JobPage):
     async def post(self, job_id: str) -> None:
         self.check_may_act()
         try:
-            replayed = await self.read(self.reader.replay, job_id)
+            fault = await self.read(self.act, job_id)
         except NotReachable as error:
             self.unreachable(error)
             return
-        if replayed:
-            self.redirect(
-                self._link("job", job_id, search=self.get_argument("search", ""), done="replayed"),
-                status=HTTPStatus.SEE_OTHER,
-            )
+        if fault is None:
+            search = self.get_argument("search", "")
+            place = self._link("job", job_id, search=search, done=self.done)
+            self.redirect(place, status=HTTPStatus.SEE_OTHER)
             return
         self.set_status(HTTPStatus.CONFLICT)
-        await self.answer(
-            job_id,
-            fault="It was not replayed: it has not ended badly, or its values are kept no more.",
-        )
+        await self.answer(job_id, fault=f"{fault[0].upper()}{fault[1:]}.")
+
+
+class CancelPage(ReplayPage):
+    """The button that takes a job back."""
+
+    done = "canceled"
+
+    def act(self, job_id: str) -> str | None:
+        return self.reader.cancel(job_id)
 
 
 class _Api(_Ours, BaseApiHandler):  # type: ignore[misc]  # Flower has no types
@@ -316,12 +328,19 @@ class JobApi(_Api):
 class ReplayApi(_Api):
     @authenticated
     async def post(self, job_id: str) -> None:
+        await self.do(self.reader.replay, job_id, "replayed")
+
+    async def do(self, act: Callable[[str], str | None], job_id: str, done: str) -> None:
         self.check_may_act()
-        if not await self.tell(self.reader.replay, job_id):
-            raise HTTPError(
-                409, "not replayed: it has not ended badly, or its values are kept no more"
-            )
-        self.write({"replayed": job_id})
+        if fault := await self.tell(act, job_id):
+            raise HTTPError(409, "%s", printable(fault))
+        self.write({done: job_id})
+
+
+class CancelApi(ReplayApi):
+    @authenticated
+    async def post(self, job_id: str) -> None:
+        await self.do(self.reader.cancel, job_id, "canceled")
 
 
 class MetricsPage(Metrics):  # type: ignore[misc]  # Flower has no types
@@ -348,7 +367,8 @@ _STATUS_CLASS = {
 
 
 _DONE = {
-    "replayed": "It was put back into the inbox. It is sent again with the values that it had."
+    "replayed": "It was put back into the inbox. It is sent again with the values that it had.",
+    "canceled": "It was taken back, and is not sent.",
 }
 """What a button has done, by the word in the address after it."""
 

@@ -23,6 +23,8 @@ from ...config.messages import ACCEPT_TASK, DELIVER_TASK
 from .handlers import (
     AccountsApi,
     AccountsPage,
+    CancelApi,
+    CancelPage,
     JobApi,
     JobPage,
     MetricsPage,
@@ -84,6 +86,7 @@ def add_pages(courier: Settings, *, metrics: Callable[[], bytes] | None = None) 
         url(r"/outcomes/search", SearchPage, shared, name="courier-search"),
         url(r"/outcome/([^/]+)", JobPage, shared, name="courier-job"),
         url(r"/outcome/([^/]+)/replay", ReplayPage, shared, name="courier-replay"),
+        url(r"/outcome/([^/]+)/cancel", CancelPage, shared, name="courier-cancel"),
         url(
             r"/courier/(.+)",
             StaticFileHandler,
@@ -95,6 +98,7 @@ def add_pages(courier: Settings, *, metrics: Callable[[], bytes] | None = None) 
         url(r"/api/outcomes/search", SearchApi, shared),
         url(r"/api/outcome/([^/]+)", JobApi, shared),
         url(r"/api/outcome/([^/]+)/replay", ReplayApi, shared),
+        url(r"/api/outcome/([^/]+)/cancel", CancelApi, shared),
     ]
 
 

@@ -16,6 +16,7 @@ from ...config.redis_errors import RedisError, describe_redis_error
 from ...jobs.emails import normalized_email
 from ...jobs.errors import NotReachable
 from ...jobs.outcome import Outcome, Status
+from ...producers import Producer
 from ...state.account import AccountHealth, AccountStatus
 from ...state.counts import Counters
 from ...state.keys import Keys
@@ -32,6 +33,7 @@ SEARCH_S = 5.0
 FRESH_S = 1.0
 """What was read is shown to others for so long: many who watch cost no more than one."""
 THREADS = 4
+_NOT_REPLAYED = "not replayed: it has not ended badly, or its values are kept no more"
 NOWHERE = "-"
 """The place of an account of which there is nothing older."""
 
@@ -89,6 +91,7 @@ class Reader:
         self.settings = settings
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="courier")
         self._client = connect_briefly(settings)
+        self._producer = Producer(settings)
         self._lock = threading.Lock()
         self._stand: tuple[float, Stand | NotReachable] | None = None
 
@@ -140,6 +143,8 @@ class Reader:
 
     def recent(self, wanted: Wanted) -> Found:
         """A page of the jobs that were settled, of one account or several."""
+        if wanted.status == "pending":
+            return self.pending(wanted)
         return self._ask(lambda: self._recent(wanted))
 
     def _recent(self, wanted: Wanted) -> Found:
@@ -179,6 +184,20 @@ class Reader:
             cut_short=any(page.cut_short for page in pages.values()),
         )
 
+    def pending(self, wanted: Wanted) -> Found:
+        """The jobs that wait the longest, of one account or several."""
+        return self._ask(lambda: self._pending(wanted))
+
+    def _pending(self, wanted: Wanted) -> Found:
+        found = [
+            outcome
+            for account in wanted.accounts
+            for outcome in self._outcomes(account).pending(since=wanted.since, limit=wanted.limit)
+            if wanted.reason in ("", outcome.reason)
+        ]
+        found.sort(key=_came)
+        return Found(outcomes=tuple(found[: wanted.limit]))
+
     def of_email(self, email: str, wanted: Wanted) -> Found:
         """The email's jobs, those that wait among them."""
         return self._ask(lambda: self._of_email(email, wanted), SEARCH_S)
@@ -217,11 +236,28 @@ class Reader:
                 )
         return None
 
-    def replay(self, job_id: str) -> bool:
-        """Put a job back into the inbox. False if it is not one to be replayed."""
-        return self._ask(
+    def replay(self, job_id: str) -> str | None:
+        """Put a job back into the inbox. Returns why that was not done; None where it was."""
+        replayed = self._ask(
             lambda: any(self._health(account).replay(job_id) for account in self.settings.accounts)
         )
+        return None if replayed else _NOT_REPLAYED
+
+    def cancel(self, job_id: str) -> str | None:
+        """Take a job back that was not sent. Returns why that was not done; None where it was."""
+        return self._ask(lambda: self._cancel(job_id))
+
+    def _cancel(self, job_id: str) -> str | None:
+        for account in self.settings.accounts:
+            found = self._producer.cancel(job_id, account=account)
+            if found.result != "unknown":
+                break
+        return None if found.canceled else found.summary()
+
+
+def _came(outcome: Outcome) -> tuple[float, str]:
+    moment = outcome.accepted_at
+    return moment.timestamp() if moment else float("inf"), outcome.job_id
 
 
 def _order(place: str) -> tuple[int, int]:
@@ -252,7 +288,7 @@ def waits_for(outcome: Outcome, status: AccountStatus) -> list[str]:
             f"the end of ChartMogul's request to wait, {status.held_for_s:.1f} s more (429)"
         )
     again = outcome.next_attempt_at
-    if outcome.email is None:
+    if outcome.accepted_at is None:
         found.append("its acceptance by a worker")
     elif again is not None and again > status.at:
         found.append(f"its next attempt, at {again:%Y-%m-%d %H:%M:%S} UTC")

@@ -106,6 +106,7 @@ def test_outcomes_are_found_and_replayed_and_nothing_private_is_shown(
 
     search_by_email(flower, shown, delivered, refused)
     replay(courier, flower, refused, unmatched)
+    cancel(courier, flower)
     get("/accounts")
     assert get("/accounts?part=1").text.lstrip().startswith("<section")
     account = get("/api/accounts").json()["accounts"][0]
@@ -186,6 +187,27 @@ def replay(courier: Courier, flower: Flower, refused: str, unmatched: str) -> No
     wait_until(lambda: courier.outcomes.get(unmatched).status == "delivered", what="it arrives")  # type: ignore[union-attr]
     assert flower.post(f"/outcome/{unmatched}/replay").status_code == 409
     assert flower.post(f"/api/outcome/{unmatched}/replay").status_code == 409
+    assert flower.post(f"/outcome/{unmatched}/cancel").status_code == 409
+
+
+def cancel(courier: Courier, flower: Flower) -> None:
+    courier.health().pause("for the test")
+    first, second = (courier.producer.add_attributes(ADA, {f"k{n}": n}).job_id for n in range(2))
+    for job_id in (first, second):
+        wait_until(lambda j=job_id: courier.outcomes.get(j).accepted_at, what="it is accepted")  # type: ignore[misc,union-attr]
+    assert jobs_in(flower.get("/outcomes?status=pending")) == [first, second]
+    assert flower.post(f"/outcome/{first}/cancel", headers=CROSS_SITE).status_code == 403
+    assert "Cancel: do not send it" in flower.get(f"/outcome/{first}").text
+    page = flower.post(f"/outcome/{first}/cancel")
+    assert "It was taken back" in page.text
+    assert courier.outcomes.get(first).status == "canceled"  # type: ignore[union-attr]
+    wait_until(lambda: flower.state(first) == "REVOKED", what="Flower's own list shows it, too")
+    assert jobs_in(flower.get("/outcomes?status=pending")) == [second]
+    assert flower.post(f"/api/outcome/{second}/cancel").json() == {"canceled": second}
+    unknown = flower.post(f"/api/outcome/{new_job_id()}/cancel")
+    assert (unknown.status_code, unknown.text) == (409, "not canceled: no such job is known")
+    assert jobs_in(flower.get("/outcomes?status=canceled&reason=asked")) == [second, first]
+    courier.health().resume()
 
 
 def test_without_a_password_there_are_no_buttons_and_no_api(
@@ -197,11 +219,13 @@ def test_without_a_password_there_are_no_buttons_and_no_api(
     assert "a worker: none is alive that serves this account" in page
     assert "<button" not in page.partition("<main")[2]
     assert open_flower.post(f"/outcome/{job_id}/replay").status_code == 403
+    assert open_flower.post(f"/outcome/{job_id}/cancel").status_code == 403
     for path in ("accounts", "outcomes", f"outcome/{job_id}"):
         answer = open_flower.get(f"/api/{path}")
         assert answer.status_code == 401
         assert "FLOWER_UNAUTHENTICATED_API" in answer.text
     assert open_flower.post(f"/api/outcome/{job_id}/replay").status_code == 401
+    assert open_flower.post(f"/api/outcome/{job_id}/cancel").status_code == 401
     assert open_flower.post("/api/outcomes/search", json={"email": ADA}).status_code == 401
 
     courier.server.pause()

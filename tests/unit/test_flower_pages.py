@@ -30,7 +30,9 @@ from attribute_courier.state.keys import Keys
 from .test_problems import WELL
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
-PENDING = Outcome(job_id="j", account="default", status="pending", email="ada@example.com")
+PENDING = Outcome(
+    job_id="j", account="default", status="pending", email="ada@example.com", accepted_at=NOW
+)
 
 
 class TestTheChart:
@@ -75,7 +77,7 @@ class TestWhatAJobWaitsFor:
         ("job", "account", "words"),
         [
             ({}, {}, ["its turn: 0 jobs and emails wait"]),
-            ({"email": None}, {}, ["its acceptance by a worker"]),
+            ({"accepted_at": None}, {}, ["its acceptance by a worker"]),
             ({}, {"workers": ()}, ["a worker: none is alive that serves this account"]),
             (
                 {"next_attempt_at": NOW + timedelta(minutes=5)},
