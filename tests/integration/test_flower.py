@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
+from attribute_courier.config import load_settings
 from attribute_courier.jobs.ids import new_job_id
+from attribute_courier.operate.metrics import metrics_text
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault
 from attribute_courier.state.email_hash import EmailHash
 
@@ -94,6 +97,7 @@ def test_flower_shows_every_job_and_nothing_private(courier: Courier, flower: Fl
     assert any("1 delivered" in (each["result"] or "") for each in work)
     assert "what is due" in [each["args"] for each in work]
 
+    check_the_metrics(flower)
     check_the_results(flower, expected)
     check_the_pages(flower, expected, courier.server.password)
 
@@ -107,6 +111,24 @@ def test_flower_shows_every_job_and_nothing_private(courier: Courier, flower: Fl
 
 def without_hash(args: str | None) -> str | None:
     return args and re.sub(r" · [0-9a-f]{16}$", "", args)
+
+
+def check_the_metrics(flower: Flower) -> None:
+    """Flower's own, and the same families as `courier metrics` has."""
+    families = text_string_to_metric_families(flower.get("/metrics").text)
+    found = {family.name: family for family in families}
+    ours = {
+        family.name
+        for family in text_string_to_metric_families(metrics_text(load_settings()).decode())
+    }
+    assert ours <= found.keys()
+    assert any(name.startswith("flower_") for name in found)
+    jobs = {
+        sample.labels["status"]: sample.value
+        for sample in found["attribute_courier_jobs"].samples
+        if sample.labels["lane"] == "live" and sample.value
+    }
+    assert (jobs["delivered"], jobs["invalid"], jobs["refused"]) == (1, 2, 1)
 
 
 def check_the_results(flower: Flower, expected: dict[str, Any]) -> None:
