@@ -8,9 +8,10 @@ from typing import Literal, get_args
 
 from ..state.account import AccountStatus
 from ..state.health import RedisHealth
+from ..state.hooks import BACKLOG_OLD_S
 from ..state.layout import LAYOUT
 
-MAX_AGE_S = 300.0
+MAX_AGE_S = BACKLOG_OLD_S
 """Jobs that wait longer than this are a problem, unless somebody chose another limit."""
 FRESH_S = 300.0
 """A step of Redis's clock is an error for so long, and a warning after that."""

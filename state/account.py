@@ -12,7 +12,7 @@ import redis
 
 from ..jobs.job import time_of
 from ..jobs.outcome import REPLAYABLE, STATUSES, Status
-from .counts import Counts, counts_of
+from .counts import Counts, counts_of, delivered_per_s
 from .keys import Keys
 from .scripts import Script
 from .workers import Worker, alive
@@ -89,7 +89,7 @@ class AccountStatus:
     requests_per_s: float
     """Requests that left within the last second."""
     delivered_per_s: float
-    """Jobs that were delivered within the last minute or so, a second."""
+    """Jobs that were delivered within the last 10 to 20 seconds, a second."""
     last_delivered_at: datetime | None
     """By Redis's clock."""
     held_for_s: float
@@ -263,10 +263,9 @@ class AccountHealth:
         lanes = {name: _lane(now_us, lane) for name, lane in found["lanes"].items()}
         circuit, clock = found.get("circuit") or {}, found.get("clock") or {}
         fields = found["counts"] or {}  # Lua writes an empty table as a list
-        counts, hour, lately = (
-            counts_of(now, fields.get(name) or {}) for name in ("now", "hour", "lately")
-        )
-        delivered_at = (fields.get("now") or {}).get("delivered_at")
+        counted = fields.get("now") or {}
+        counts, hour = counts_of(now, counted), counts_of(now, fields.get("hour") or {})
+        delivered_at = counted.get("delivered_at")
         return AccountStatus(
             account=self._keys.account,
             at=now,
@@ -277,7 +276,7 @@ class AccountHealth:
             rate=float(found["rate"]),
             rate_limit=self._rate_limit,
             requests_per_s=float(found["requests"]),
-            delivered_per_s=counts.since(lately).delivered / (int(found["lately_us"]) / 1e6),
+            delivered_per_s=delivered_per_s(now_us, counted),
             last_delivered_at=time_of(int(delivered_at)) if delivered_at else None,
             held_for_s=int(found["hold_us"]) / 1e6,
             pause=_pause(found.get("pause"), now),

@@ -19,6 +19,8 @@ BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800
 """Upper bounds of the histograms' buckets, as `lua/_counts.lua` has them in microseconds."""
 MINUTES = 60
 MINUTE_US = 60_000_000
+SHORTEST_S = 5.0
+"""A shorter time tells no rate."""
 
 K = TypeVar("K")
 
@@ -157,6 +159,18 @@ def counts_of(at: datetime, fields: Mapping[str, str]) -> Counts:
         latency=histograms.pop("latency", Histogram()),
         delay=histograms,
     )
+
+
+def delivered_per_s(now_us: int, fields: Mapping[str, str]) -> float:
+    """Jobs that were delivered a second, lately, as the hash `counts` says.
+
+    While some are, over the last 10 to 20 seconds. After that it falls, as their time passes.
+    """
+    at, _, delivered = fields.get("before", "").partition(" ")
+    if not delivered:
+        return 0.0
+    passed_s = (now_us - int(at)) / 1e6
+    return (int(fields["delivered"]) - int(delivered)) / max(passed_s, SHORTEST_S)
 
 
 def _histogram(parts: Mapping[str, int]) -> Histogram:

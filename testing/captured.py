@@ -15,6 +15,7 @@ from ..jobs.build import build_job
 from ..jobs.emails import normalized_email
 from ..jobs.job import Lane
 from ..jobs.outcome import Outcome
+from ..jobs.removal import Cancellation, Forgotten
 from ..jobs.schema import load_wire
 from ..producers.destination import diverted
 from ..state.inbox import Entry, Known
@@ -61,6 +62,7 @@ class Capture:
         self._lock = threading.RLock()
         self._inboxes: dict[str, _Inbox] = {}
         self._jobs: list[_Taken] = []
+        self._canceled: set[str] = set()
         self._delivery: Delivery | None = None
 
     @property
@@ -146,7 +148,11 @@ class Capture:
                 from .delivery import Delivery  # with all that a worker imports
 
                 self._delivery = Delivery(choose().load(strict=False))
-            jobs = [(taken.job.account, taken.job.lane, taken.entry) for taken in self._jobs]
+            jobs = [
+                (taken.job.account, taken.job.lane, taken.entry)
+                for taken in self._jobs
+                if taken.job.job_id not in self._canceled
+            ]
             self._delivery.run(jobs, customers=customers, sandbox=sandbox)
             return tuple(self._outcome(taken.job) for taken in self._jobs)
 
@@ -155,6 +161,7 @@ class Capture:
         with self._lock:
             self._inboxes.clear()
             self._jobs.clear()
+            self._canceled.clear()
             self._delivery = None
 
     def _inbox(self, account: str) -> _Inbox:
@@ -176,7 +183,14 @@ class Capture:
         )
         self._jobs.append(_Taken(captured, entry))
 
+    def _cancel(self, job_id: str) -> None:
+        self._canceled.add(job_id)
+
     def _outcome(self, job: CapturedJob) -> Outcome:
+        if job.job_id in self._canceled:
+            return Outcome(
+                job_id=job.job_id, account=job.account, status="canceled", reason="asked"
+            )
         found = self._delivery.outcome(job.account, job.job_id) if self._delivery else None
         return found or Outcome(job_id=job.job_id, account=job.account, status="pending")
 
@@ -232,6 +246,23 @@ class _Inbox:
 
     def waiting(self) -> int:
         return 0
+
+    def cancel(self, job_id: str) -> Cancellation:
+        """Take a job back, unless `deliver_captured` has sent it. It stays among the jobs."""
+        with self._capture._lock:
+            outcome = self.get(job_id)
+            if outcome is None:
+                return Cancellation(job_id=job_id, result="unknown", outcome=None)
+            if outcome.settled and outcome.status != "canceled":
+                return Cancellation(job_id=job_id, result="settled", outcome=outcome)
+            if outcome.attempts:
+                return Cancellation(job_id=job_id, result="attempted", outcome=outcome)
+            self._capture._cancel(job_id)
+            return Cancellation(job_id=job_id, result="canceled", outcome=self.get(job_id))
+
+    def forget(self, email: str) -> Forgotten:
+        """Nothing: a test looks at what was handed over."""
+        return Forgotten(account=self.account)
 
     @contextmanager
     def reading(self) -> Iterator[_Inbox]:

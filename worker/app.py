@@ -202,7 +202,9 @@ class Ticking(bootsteps.StartStopStep):
             raise SystemExit(f"Error: {error}") from None
         for run in (lambda: _tick(ticker), lambda: ticker.repair_until(stopping)):
             threading.Thread(target=run, name="ticker", daemon=True).start()
-        self._relays = start_relays(settings, _client(), trouble, stopping)
+        self._relays = start_relays(
+            settings, _client(), trouble, stopping, email_hash=_email_hash.of
+        )
 
     def stop(self, worker: Any) -> None:
         stopping.set()

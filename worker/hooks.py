@@ -102,7 +102,7 @@ class HookRelay:
         receiver: Receiver,
         policy: HookPolicy,
         trouble: RedisTrouble,
-        email_hash: Callable[[str], str] = mailbox_id_of,
+        email_hash: Callable[[str], str],
     ) -> None:
         self._account = account
         self._hooks = hooks
@@ -491,7 +491,7 @@ def start_relays(
     trouble: RedisTrouble,
     stopping: threading.Event,
     *,
-    email_hash: Callable[[str], str] = mailbox_id_of,
+    email_hash: Callable[[str], str],
 ) -> list[threading.Thread]:
     """A relay for each account, in a thread of its own; none where nobody is to be told.
 

@@ -69,6 +69,7 @@ local function settle_job(job, mailbox, status, fields, lane)
   count('jobs:' .. lane .. ':' .. status .. ':' .. (last.reason or ''))
   if status == 'delivered' then
     noted.delivered_at = last.settled
+    count('delivered')
     count_time('delay:' .. lane, math.max(0, now.redis - (last.arrived or last.occurred or now.redis)))
   end
   if not (last.occurred and tonumber(last.occurred) > tonumber(last.accepted)) then

@@ -3,9 +3,7 @@
 -- arg: rate_limit
 -- Answers JSON: redis_us; inbox, its jobs; lanes: { due, since } of inbox and mailboxes; later; in_flight; rate; requests
 -- (that left in the last second); hold_us; pause and circuit (as fields, or absent), each with `next_us`
--- until its next probe; clock, repairs, workers, layout; counts: `now`, as they were an `hour` ago, and
--- `lately`: so many microseconds ago as `lately_us` says.
-local SHORT_US = 10 * 1000000 -- a shorter time tells no rate
+-- until its next probe; clock, repairs, workers, layout; counts: `now`, and as they were an `hour` ago.
 read_clock(true)
 local function as_table(name)
   local fields, found = redis.call('HGETALL', key(name)), {}
@@ -43,7 +41,6 @@ local function counts_at(first)
   end
   return as_table('counts')
 end
-local lately = now.redis - minute * 60000000 < SHORT_US and minute - 1 or minute
 
 local pause, circuit = as_table('pause'), as_table('circuit')
 if pause and pause.probe then
@@ -67,6 +64,5 @@ return cjson.encode({
   pause = pause, circuit = circuit,
   clock = as_table('clock'), repairs = as_table('repairs'), workers = as_table('workers'),
   layout = redis.call('GET', key('layout')),
-  counts = { now = as_table('counts'), hour = counts_at(minute - 59), lately = counts_at(lately) },
-  lately_us = text(now.redis - lately * 60000000),
+  counts = { now = as_table('counts'), hour = counts_at(minute - 59) },
 })

@@ -83,11 +83,22 @@ class TestTheLastHour:
         assert account.health.status().last_hour == {}
 
     def test_the_rate_of_late(self, account: Account) -> None:
-        for n in range(20):
-            account.staged(f"{n}@example.com", plan="pro")
-        account.deliver_all()
+        def deliver(count: int, seconds: int) -> None:
+            for _ in range(seconds):
+                for n in range(count):
+                    account.staged(f"{n}@example.com", n=account.clock.us)
+                account.deliver_all()
+                account.clock.step(1)
+
+        def rate() -> float:
+            return account.health.status().delivered_per_s
+
+        assert rate() == 0
+        deliver(3, 30)
+        assert rate() == pytest.approx(3, rel=0.15)
         account.clock.step(30)
-        rate = account.health.status().delivered_per_s
-        assert 20 / 100 <= rate <= 20 / 20
-        account.clock.step(150)
-        assert account.health.status().delivered_per_s == 0
+        assert 0 < rate() < 2
+        account.clock.step(3600)
+        assert rate() < 0.1
+        deliver(2, 12)
+        assert rate() == pytest.approx(2, rel=0.25), "what was an hour ago does not count"
