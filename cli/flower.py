@@ -9,7 +9,6 @@ import click
 from ..config import load_settings
 from ..config.celery import make_celery
 from ..config.settings import is_loopback
-from ..operate.metrics import metrics_source
 from .extras import needing
 
 

@@ -263,9 +263,7 @@ def hook_statuses(given: object) -> frozenset[str]:
         given = {"all": SETTLED, "none": ()}.get(given.strip(), words or {"?"})
     found = frozenset(given) if isinstance(given, Iterable) else frozenset({"?"})
     if not found <= set(SETTLED):
-        raise ValueError(
-            f"must be all, none, or some of {', '.join(SETTLED)}, with commas between"
-        )
+        raise ValueError(f"must be all, none, or some of {', '.join(SETTLED)}, with commas between")
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 # ruff: noqa: RUF009  (a Setting is a descriptor, and each field has its own)
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -329,6 +330,36 @@ def load_settings(
         raise SettingsError(text) from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SettingsFault:
+    """A fault of the environment."""
+
+    variables: tuple[str, ...]
+    """Those that are at fault."""
+    text: str
+    """What is wrong, without the value, which may be secret."""
+
+
+def load_despite_faults() -> tuple[Settings | None, list[SettingsFault]]:
+    """Read the settings as far as they can be read, and all faults, not only the first.
+
+    A variable that is at fault counts as unset, and is: in this process, from now on, since others
+    read the environment, too. The settings are None where that does not help.
+    """
+    faults: list[SettingsFault] = []
+    while True:
+        try:
+            return load_settings(), faults
+        except SettingsError as error:
+            text = str(error)
+        slips = re.findall(r"(\w+) is no setting", text)
+        names = slips or re.findall(r"\w+", text.partition(":")[0])
+        here = [name for name in names if os.environ.pop(name, None) is not None]
+        faults.append(SettingsFault(variables=tuple(here), text=text))
+        if not here:
+            return None, faults
+
+
 def _look_for_slips(known: Iterable[str], *, strict: bool) -> None:
     slips = near_misses(os.environ, known)
     if not slips:
@@ -370,9 +401,7 @@ def _api_keys(settings: Settings, variables: Variables) -> dict[str, Secret]:
     return keys
 
 
-def _from_file(
-    variable: str, rule: Callable[[object], T], variables: Variables
-) -> T | None:
+def _from_file(variable: str, rule: Callable[[object], T], variables: Variables) -> T | None:
     """What a variable holds, or the file that another one names; None where neither is set."""
     given = variables.get(variable)
     if given is None and (path := variables.get(f"{variable}_FILE")):

@@ -27,7 +27,6 @@ from ..jobs.outcome import Outcome
 from ..jobs.plain import kind
 from ..jobs.removal import Cancellation, Forgotten
 from ..state.outcomes import Outcomes
-from ..state.removal import Removal
 from .bulk import Batch, Bulk, BulkLoad, Item, iterator_of
 from .deferred import Deferred
 from .destination import Destination, current_diversion
@@ -160,9 +159,7 @@ class Producer:
                 job = replace(job, traceparent=sent.traceparent)
             entry_of(job)  # whether it is not too long
             sent.taken(job.job_id)
-        receipt = Receipt(
-            job_id=job.job_id, account=destination.account, _destination=destination
-        )
+        receipt = Receipt(job_id=job.job_id, account=destination.account, _destination=destination)
         return Deferred(job=job, receipt=receipt, destination=destination)
 
     def add_many(

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config.connections import Client
 from ..config.settings import Settings
+from ..jobs.emails import mailbox_id_of
 from ..jobs.job import Lane
 from ..jobs.outcome import Outcome
 from ..sandbox import InProcessSandbox, SandboxConfig
@@ -127,7 +128,12 @@ class _Worker:
         self._notifier = _Asked()
         line = _SandboxLine(sandbox, settings.api_key(account).reveal())
         self._worker = AccountWorker(
-            account, settings, client=client, notifier=self._notifier, line=line
+            account,
+            settings,
+            client=client,
+            notifier=self._notifier,
+            email_hash=mailbox_id_of,  # of a log that nobody keeps
+            line=line,
         )
 
     def run(self) -> None:

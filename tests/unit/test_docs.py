@@ -207,7 +207,9 @@ def test_a_variable_set_to_its_documented_default_changes_nothing(
     name: str, default: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not default:
-        assert re.search(r"KEY|AUTH|ACCOUNTS|HOOK|OUTBOX", name), f"{name} has a default: write it down"
+        assert re.search(r"KEY|AUTH|ACCOUNTS|HOOK|OUTBOX", name), (
+            f"{name} has a default: write it down"
+        )
         return
     without = load_settings()
     monkeypatch.setenv(name, default)

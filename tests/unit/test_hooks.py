@@ -84,6 +84,7 @@ class Relaying:
             receiver=receiver,
             policy=HookPolicy(**policy | options),  # type: ignore[arg-type]
             trouble=RedisTrouble(load_settings()),
+            email_hash=mailbox_id_of,
         )
 
     def start(self, **options: Any) -> Callable[[], None]:

@@ -568,6 +568,8 @@ class TestHooks:
         settings = loaded(monkeypatch, CHARTMOGUL_API_KEY=KEY, **environ)
         with pytest.raises(SettingsError, match=words):
             check_for_work(settings)
+
+
 class TestInCode:
     def test_all_but_what_is_given_has_a_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COURIER_TIMEOUT", "99s")
