@@ -14,6 +14,7 @@ import redis
 
 from attribute_courier.config import load_settings
 from attribute_courier.config.settings import SETTLED
+from attribute_courier.jobs.emails import mailbox_id_of
 from attribute_courier.jobs.hooks import HookEvent
 from attribute_courier.jobs.outcome import STATUSES
 from attribute_courier.sandbox import EmbeddedRedis
