@@ -49,7 +49,7 @@ Diversion = Callable[[str], Destination]
 """Account → where its jobs go in place of Redis."""
 
 _lock = threading.Lock()
-_diversions: list[Diversion] = []
+_diversions: tuple[Diversion, ...] = ()
 
 
 @contextmanager
@@ -58,16 +58,17 @@ def diverted(diversion: Diversion) -> Iterator[None]:
 
     For tests of applications: `attribute_courier.testing`.
     """
+    global _diversions
     with _lock:
-        _diversions.append(diversion)
+        _diversions = (*_diversions, diversion)
     try:
         yield
     finally:
         with _lock:
-            _diversions.remove(diversion)
+            _diversions = tuple(each for each in _diversions if each != diversion)
 
 
 def current_diversion() -> Diversion | None:
     """Where jobs go in place of Redis, if anywhere."""
-    with _lock:
-        return _diversions[-1] if _diversions else None
+    found = _diversions  # without the lock, which a fork may have copied while it was held
+    return found[-1] if found else None

@@ -151,6 +151,7 @@ class _Asked(Notifier):
     def __init__(self) -> None:
         self.asked = False
         self.dispatcher = None
+        self._email_hash = mailbox_id_of
 
     def _send(self, task: str, account: str, shown: str) -> None:
         self.asked = True

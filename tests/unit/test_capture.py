@@ -229,8 +229,7 @@ class TestReceipts:
 
 class TestSettings:
     def test_are_read_anew_in_each_capture(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with capture():
-            assert default_producer().settings.accounts == ("default",)
+        assert default_producer().settings.accounts == ("default",)
         monkeypatch.setenv("COURIER_ACCOUNTS", "eu")
         with capture():
             assert default_producer().settings.accounts == ("eu",)

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attribute_courier.config import load_settings
+from attribute_courier.config import Settings
 from attribute_courier.jobs.attributes import Attribute, AttributeType
 from attribute_courier.jobs.build import build_job
 from attribute_courier.jobs.errors import InvalidJob, UnknownWireVersion
@@ -251,7 +251,7 @@ class StubIntake:
 
 @pytest.fixture(scope="module")
 def producer() -> Producer:
-    return Producer(load_settings())
+    return Producer(Settings(redis_url="redis://127.0.0.1:1/0"))
 
 
 def with_inbox(producer: Producer) -> StubIntake:

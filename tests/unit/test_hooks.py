@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from attribute_courier.config import load_settings
-from attribute_courier.config.settings import SETTLED
+from attribute_courier.config.rules import SETTLED
 from attribute_courier.jobs.emails import mailbox_id_of
 from attribute_courier.jobs.hooks import HookEvent
 from attribute_courier.jobs.outcome import STATUSES
@@ -347,7 +347,7 @@ class TestTelling:
         assert not [key for key in client.keys("*") if "hook" in key]  # type: ignore[union-attr]
 
     def test_the_statuses_that_may_be_chosen_are_those_of_settled_jobs(self) -> None:
-        assert {*SETTLED} == {*STATUSES} - {"pending"}
+        assert {*SETTLED} == {*STATUSES} - {"pending", "disabled"}
 
 
 class TestOneEventThatIsRefused:
