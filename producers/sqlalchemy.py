@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from sqlalchemy import MetaData, event, insert
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ..jobs.attributes import Attributes
@@ -15,6 +14,9 @@ from ..jobs.outbox_table import written_us
 from .deferred import Deferred, JobOptions
 from .producer import Producer, default_producer
 from .receipt import Receipt
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession  # which needs a package of its own
 
 _TABLE = outbox_table(MetaData())
 _INFO = "attribute_courier"
@@ -47,7 +49,7 @@ def add_attributes_on_commit(
         InvalidJob: something is not accepted; `errors` lists all that is, with its place.
     """
     deferred = (producer or default_producer()).defer(email, attributes, **options)
-    own = session.sync_session if isinstance(session, AsyncSession) else session
+    own = session if isinstance(session, Session) else session.sync_session
     _pending_of(own).add(deferred)
     return deferred.receipt
 

@@ -50,7 +50,9 @@ def _done(account: str, work: Callable[[Event], Done]) -> str:
         done = work(stopping)
     except RedisError as error:
         trouble.met("deliveries", error)
-        raise Retry(describe_redis_error(settings, error)) from None
+        # Celery logs the message, for each task that was under way; Flower shows the whole.
+        whole = RuntimeError(describe_redis_error(settings, error))
+        raise Retry(f"Redis failed ({type(error).__name__})", exc=whole) from None
     trouble.over("deliveries")
     if done.in_vain:
         raise Retry(done.text)

@@ -159,13 +159,13 @@ class TestAccount:
         told = run(courier, "status")
         assert "paused" in told.stdout
         assert "moving house" in told.stdout
-        [document] = json.loads(run(courier, "status", "--format", "json").stdout)
+        [document] = json.loads(run(courier, "status", "--format", "json").stdout)["accounts"]
         assert document["state"] == "paused"
         assert document["live"]["due"] == 1
         assert courier.posts() == []
         assert run(courier, "resume").returncode == 0
         assert courier.wait(receipt)[0].status == "delivered"
-        [document] = json.loads(run(courier, "status", "--format", "json").stdout)
+        [document] = json.loads(run(courier, "status", "--format", "json").stdout)["accounts"]
         assert document["state"] == "running"
         assert document["last_hour"] == {"delivered": 1}
 

@@ -343,7 +343,10 @@ class TestTelling:
         desk.accepted(ADA, n=1)
         desk.run()
         nothing: Any = None
-        assert start_relays(load_settings(), nothing, nothing, threading.Event()) == []
+        relays = start_relays(
+            load_settings(), nothing, nothing, threading.Event(), email_hash=mailbox_id_of
+        )
+        assert relays == []
         assert not [key for key in client.keys("*") if "hook" in key]  # type: ignore[union-attr]
 
     def test_the_statuses_that_may_be_chosen_are_those_of_settled_jobs(self) -> None:
