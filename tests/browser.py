@@ -155,7 +155,8 @@ def browser(folder: Path) -> Iterator[Browser]:
     with (folder / "chromedriver.log").open("wb") as log:
         driver = LeashedProcess(
             ["chromedriver", f"--port={port}"],
-            env=dict(os.environ) | {"HOME": str(folder)},
+            # Chromium has a socket there, whose path must be short.
+            env=dict(os.environ) | {"HOME": str(folder), "TMPDIR": "/tmp"},  # noqa: S108
             stdout=log,
             stderr=log,
         )

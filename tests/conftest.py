@@ -24,6 +24,7 @@ from attribute_courier.sandbox import (
     LeashedProcess,
     SandboxConfig,
     SandboxProcess,
+    SandboxProcessError,
 )
 from attribute_courier.state.account import AccountHealth
 from attribute_courier.state.inbox import Inbox
@@ -78,8 +79,11 @@ def _stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProce
 
 @pytest.fixture
 def stand_in(_stand_in: SandboxProcess) -> SandboxProcess:
-    """The ChartMogul stand-in with its first state and settings."""
-    _stand_in.reset()
+    """The ChartMogul stand-in with its first state and settings, also after a test killed it."""
+    try:
+        _stand_in.reset()
+    except SandboxProcessError:
+        _stand_in.start()
     return _stand_in
 
 

@@ -485,8 +485,8 @@ def test_kills_lose_no_job_and_put_none_out_of_order(courier: Courier, tmp_path:
     courier.start_worker(**relaying)
     wait_until(lambda: not rows(engine), timeout_s=60, what="the outbox is empty")
     with engine.connect() as connection:
-        newest = text("SELECT email, max(n) FROM truth GROUP BY email")
-        truth = dict(connection.execute(newest))
+        newest = text("SELECT email, max(n) AS n FROM truth GROUP BY email")
+        truth = {row.email: row.n for row in connection.execute(newest)}
         written = connection.execute(text("SELECT count(*) FROM truth")).scalar_one()
     wait_until(
         lambda: {email: courier.custom(email).get("n") for email in truth} == truth,
