@@ -9,6 +9,7 @@ from ..config import Settings
 from ..config.connections import Client
 from ..state.account import AccountHealth, AccountStatus
 from ..state.health import RedisHealth, redis_health
+from ..state.hooks import Hooks
 from ..state.keys import Keys
 from .problems import MAX_AGE_S, Problem, problems
 
@@ -54,6 +55,8 @@ def look(
         for name in accounts or settings.accounts
     )
     redis = redis_health(client)
+    found = {each.account: Hooks(client, Keys(each.account)).status() for each in statuses}
+    hooks = {account: hook for account, hook in found.items() if hook is not None}
     return Picture(
         accounts=statuses,
         redis=redis,
@@ -61,6 +64,7 @@ def look(
             problems(
                 statuses,
                 redis,
+                hooks=hooks,
                 max_age_s=max_age_s,
                 max_waiting=max_waiting,
                 min_workers=min_workers,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from ..state.account import AccountStatus
 from ..state.health import RedisHealth
-from ..state.hooks import BACKLOG_OLD_S
+from ..state.hooks import BACKLOG_OLD_S, HookStatus
 from ..state.layout import LAYOUT
 
 MAX_AGE_S = BACKLOG_OLD_S
@@ -24,6 +25,8 @@ MANY_FAILED = 0.1
 """A greater share of jobs that ended badly within the hour is a problem."""
 ENOUGH = 20
 """Of fewer jobs, a share says nothing."""
+
+_NO_HOOKS: Mapping[str, HookStatus] = MappingProxyType({})
 
 Code = Literal[
     "redis_full",
@@ -43,6 +46,7 @@ Code = Literal[
     "redis_save_failed",
     "held",
     "failure_share",
+    "hook_failing",
 ]
 """The most urgent first. `docs/troubleshooting.md` says what to do about each."""
 
@@ -75,6 +79,7 @@ def problems(
     accounts: Sequence[AccountStatus],
     redis: RedisHealth,
     *,
+    hooks: Mapping[str, HookStatus] = _NO_HOOKS,
     max_age_s: float = MAX_AGE_S,
     max_waiting: int | None = None,
     min_workers: int = 1,
@@ -84,6 +89,7 @@ def problems(
     Args:
         accounts: how each account stands.
         redis: how Redis is.
+        hooks: account → how its hooks stand, where it has any.
         max_age_s: jobs may wait for so many seconds.
         max_waiting: so many jobs and emails of an account may wait; None for any number.
         min_workers: so many workers serve each account, at least; 0 where none need to.
@@ -93,6 +99,8 @@ def problems(
     full = any(problem.code == "redis_full" for problem in found)
     for account in accounts:
         found += _of_account(account, limits, full=full)
+        if (hook := hooks.get(account.account)) is not None:
+            found += _of_hooks(account, hook)
     order = get_args(Code)
     return sorted(found, key=lambda problem: order.index(problem.code))
 
@@ -258,6 +266,21 @@ def _of_account(account: AccountStatus, limits: _Limits, *, full: bool) -> Itera
             f"{bad:,} of {ended:,} jobs that were settled within the hour ended badly",
             "`courier outcomes --count --since 1h` counts them by reason",
         )
+
+
+def _of_hooks(account: AccountStatus, hook: HookStatus) -> Iterator[Problem]:
+    if hook.failing_since is None:
+        return
+    for_s = (account.at - hook.failing_since).total_seconds()
+    dropped = f"; {hook.dropped:,} were dropped" if hook.dropped else ""
+    yield Problem(
+        code="hook_failing",
+        level="warning",
+        account=account.account,
+        text=f"the receiver of hooks has taken nothing for {_ago(max(0.0, for_s))}: {hook.error}; "
+        f"{(hook.behind or 0):,} jobs wait to be told{dropped}",
+        hint="mend the receiver; deliveries go on, and what waits is told then (docs/hooks.md)",
+    )
 
 
 def _mib(count: int | None) -> str:

@@ -13,6 +13,8 @@ from itertools import count
 
 import pytest
 
+from attribute_courier.config import load_settings
+from attribute_courier.operate.picture import look
 from attribute_courier.producers import Receipt
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault
 from attribute_courier.state.hooks import Hooks
@@ -127,6 +129,20 @@ def test_redis_killed_and_restarted_meanwhile(courier: Courier, receiver: HookRe
     settled = {job for job, _ in stream(courier)}
     wait_until(lambda: told_ids(receiver) >= settled, timeout_s=60, what="all are told")
     assert "Traceback" not in courier.log()
+
+
+def test_an_operator_sees_a_receiver_that_is_down(courier: Courier, receiver: HookReceiver) -> None:
+    def found() -> list[str]:
+        problems = look(courier.client, load_settings()).problems
+        return [problem.text for problem in problems if problem.code == "hook_failing"]
+
+    receiver.answer = lambda told: 503
+    courier.start_worker(**receiver.environ)
+    courier.wait(*enqueue(courier, count()))
+    [text] = wait_until(found, timeout_s=15)
+    assert "503" in text
+    receiver.answer = lambda told: 200
+    wait_until(lambda: not found(), timeout_s=60)
 
 
 VALUE = "Facebook-ads-7"

@@ -12,6 +12,7 @@ from attribute_courier.operate.problems import FRESH_S, MAX_AGE_S, problems
 from attribute_courier.state.account import AccountStatus, Circuit, ClockStep, Lane, Pause
 from attribute_courier.state.counts import Counts
 from attribute_courier.state.health import RedisHealth
+from attribute_courier.state.hooks import HookStatus
 from attribute_courier.state.workers import Worker
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -125,3 +126,22 @@ def test_the_reason_is_in_the_text_and_the_most_urgent_comes_first() -> None:
     assert "5 jobs and emails wait" in said[0].text
     assert "back by 30.0 s" in said[2].text
     assert all(each.hint for each in said)
+
+
+def test_a_receiver_of_hooks_that_takes_nothing() -> None:
+    hook = HookStatus(
+        behind=7,
+        aside=2,
+        oldest_at=NOW,
+        failing_since=NOW - timedelta(seconds=90),
+        error="HTTP 503",
+        error_at=NOW,
+        taken=3,
+        taken_at=NOW,
+        dropped=4,
+    )
+    [found] = problems([WELL], REDIS, hooks={"default": hook})
+    assert (found.code, found.level) == ("hook_failing", "warning")
+    for words in ("for 90 s: HTTP 503", "7 jobs wait", "4 were dropped"):
+        assert words in found.text
+    assert problems([WELL], REDIS, hooks={"default": replace(hook, failing_since=None)}) == []
