@@ -6,7 +6,8 @@ span, as W3C's `traceparent`.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from types import ModuleType
 from typing import Protocol
@@ -45,8 +46,25 @@ def otel() -> ModuleType | None:
 def sending(account: str) -> AbstractContextManager[Sending]:
     """A span for handing one job over."""
     module = otel()
-    found: AbstractContextManager[Sending] = module.sending(account) if module else _UNTRACED
-    return found
+    return _guarded(module.sending(account)) if module else _UNTRACED
+
+
+@contextmanager
+def _guarded(traced: AbstractContextManager[Sending]) -> Iterator[Sending]:
+    """What a processor of spans raises must not fail a call whose job was taken."""
+    try:
+        sent = traced.__enter__()
+    except Exception:
+        yield _Untraced()
+        return
+    try:
+        yield sent
+    except BaseException as error:
+        with suppress(Exception):
+            traced.__exit__(type(error), error, error.__traceback__)
+        raise
+    with suppress(Exception):
+        traced.__exit__(None, None, None)
 
 
 def apart() -> AbstractContextManager[None]:

@@ -65,6 +65,8 @@ def relayed_document(row: OutboxRow) -> str:
             return row.document
         moment = time_of(row.written_us).replace(tzinfo=None)
         document["occurred_at"] = moment.isoformat(timespec="microseconds") + "Z"
-    except (ValueError, TypeError, OverflowError):
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        text.encode()  # fails where a lone surrogate was escaped
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return row.document  # somebody else's; a worker says what is wrong with it
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return text

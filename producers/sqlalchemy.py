@@ -102,7 +102,8 @@ class _Pending:
         self._jobs: list[tuple[SessionTransaction, Deferred]] = []
         self._session = session
         event.listen(session, "after_commit", self._committed)
-        event.listen(session, "after_soft_rollback", self._rolled_back)
+        # Also where the session is closed. What was committed has been dealt with by then.
+        event.listen(session, "after_transaction_end", self._ended)
 
     def add(self, deferred: Deferred) -> None:
         session = self._session
@@ -119,7 +120,7 @@ class _Pending:
         for _, deferred in jobs:
             deferred.send()
 
-    def _rolled_back(self, _session: Session, gone: SessionTransaction) -> None:
+    def _ended(self, _session: Session, gone: SessionTransaction) -> None:
         self._jobs = [(own, job) for own, job in self._jobs if not _within(own, gone)]
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from ..config.redis_errors import code_of
 from ..jobs.emails import mailbox_id_of, normalized_email
 from ..jobs.glance import belongs_to, glance
 from ..jobs.job import time_of
@@ -122,21 +123,25 @@ class Outcomes:
         """Of each job, where it stands, in one round trip; None if nothing is known of it."""
         return [outcome.status if outcome else None for outcome in self.many(job_ids)]
 
+    def ids_of(self, email: str) -> list[str]:
+        """Ids of the jobs that wait in an email's mailbox, and of those in its history."""
+        mailbox_id = mailbox_id_of(email)
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.hgetall(self._keys.of("mailbox", mailbox_id))
+        pipeline.hgetall(self._keys.of("email", mailbox_id))
+        mailbox, history = map(_undamaged, pipeline.execute(raise_on_error=False))
+        settled = [job for field, job in (history or {}).items() if re.fullmatch("@[0-9]+", field)]
+        return [*_jobs_of(mailbox or {}), *settled]
+
     def of_email(self, email: str, *, limit: int = 100) -> list[Outcome]:
         """The email's jobs, newest first: those that wait, and of the settled ones the last 100.
 
         With 100,000 jobs in the inbox, to look through it takes about a second.
         """
-        mailbox_id, email = mailbox_id_of(email), normalized_email(email)
+        email = normalized_email(email)
         # First: a job goes from the inbox to its mailbox, and on to the history.
         in_inbox = {job: wire for job, wire in self.inbox() if belongs_to(wire, email)}
-        pipeline = self._client.pipeline(transaction=True)
-        pipeline.hgetall(self._keys.of("mailbox", mailbox_id))
-        pipeline.hgetall(self._keys.of("email", mailbox_id))
-        mailbox, history = pipeline.execute()
-        waiting = _jobs_of(mailbox)
-        settled = [job for field, job in history.items() if re.fullmatch("@[0-9]+", field)]
-        ids = list(dict.fromkeys([*in_inbox, *waiting, *settled]))
+        ids = list(dict.fromkeys([*in_inbox, *self.ids_of(email)]))
         found = [
             _described(each, in_inbox.get(each.job_id))
             for each in self.many(ids)
@@ -343,17 +348,33 @@ class Outcomes:
             pipeline.get(as_bytes(self._keys.of("outcome", job_id)))
             pipeline.hgetall(as_bytes(self._keys.of("job", job_id)))
             pipeline.hexists(self._keys.inbox, as_bytes(job_id))
-        answers = iter(pipeline.execute() if job_ids else [])
-        found: list[Outcome | None] = []
-        for job_id in job_ids:
-            settled, pending, in_inbox = next(answers), next(answers), next(answers)
+        answers = pipeline.execute(raise_on_error=False) if job_ids else []
+        each_three = zip(*[map(_undamaged, answers)] * 3, strict=True)
+        return [
+            self._outcome(job_id, *three) for job_id, three in zip(job_ids, each_three, strict=True)
+        ]
+
+    def _outcome(
+        self, job_id: str, settled: str | None, pending: dict[str, str] | None, in_inbox: bool
+    ) -> Outcome | None:
+        """What these say of a job. Nothing, where it is damaged: it costs no other job."""
+        try:
             if settled:
-                found.append(outcome_of(job_id, self._keys.account, _fields(settled)))
-            elif pending or in_inbox:
-                found.append(outcome_of(job_id, self._keys.account, pending))
-            else:
-                found.append(None)
-        return found
+                return outcome_of(job_id, self._keys.account, _fields(settled))
+            if pending or in_inbox:
+                return outcome_of(job_id, self._keys.account, pending or {})
+        except (ValueError, KeyError, TypeError):
+            pass
+        return None
+
+
+def _undamaged(answer: Any) -> Any:
+    """An answer; None for a key that something else wrote."""
+    if isinstance(answer, redis.ResponseError) and code_of(answer) == "WRONGTYPE":
+        return None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _fields(settled: str) -> dict[str, str]:

@@ -84,6 +84,9 @@ class Removal:
         """The inbox, then the mailbox and its history: a job goes from one to the next."""
         found = [job_id for job_id, wire in self._outcomes.inbox() if belongs_to(wire, done.email)]
         self._forget_ids(done, inbox=found)
+        done.ids.update(
+            self._outcomes.ids_of(done.email)
+        )  # should the answer that names them be lost
         waiting, settled, changed, values, under_way = self._forget(
             mailbox=mailbox_id_of(done.email), late_s=LATE_S, **self._kept
         )

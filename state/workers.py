@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -90,11 +91,12 @@ class Workers:
         pipeline.execute()
 
     def forget_the_dead(self) -> None:
-        """Remove workers that have said nothing for an hour."""
+        """Remove workers that have said nothing for an hour, and what cannot be read."""
         seconds, _ = self._client.time()
         for name in self._names:
             for worker_id, content in self._client.hgetall(name).items():
-                if abs(int(seconds) - int(content.partition(" ")[0]) / 1e6) > FORGOTTEN_S:
+                seen_s = _seen_s(content, int(seconds) * 1_000_000)
+                if seen_s is None or seen_s > FORGOTTEN_S:
                     self._client.hdel(name, worker_id)
 
 
@@ -102,10 +104,11 @@ def alive(beats: Mapping[str, str], now_us: int) -> Iterable[Worker]:
     """The workers that have beaten lately, as the hash `workers` has them, by name."""
     found = []
     for worker_id, content in beats.items():
-        at, _, known = content.partition(" ")
-        seen_s = abs(now_us - int(at)) / 1e6
-        if seen_s <= ALIVE_S:
-            fields = json.loads(known)
+        seen_s = _seen_s(content, now_us)
+        if seen_s is None or seen_s > ALIVE_S:
+            continue
+        with suppress(ValueError, KeyError, TypeError):  # another release's, or damaged
+            fields = json.loads(content.partition(" ")[2])
             found.append(
                 Worker(
                     id=worker_id,
@@ -118,3 +121,11 @@ def alive(beats: Mapping[str, str], now_us: int) -> Iterable[Worker]:
                 )
             )
     return sorted(found, key=lambda worker: (worker.name, worker.id))
+
+
+def _seen_s(content: str, now_us: int) -> float | None:
+    """Seconds since a worker's last beat; None if that cannot be read."""
+    try:
+        return abs(now_us - int(content.partition(" ")[0])) / 1e6
+    except ValueError:
+        return None

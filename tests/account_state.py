@@ -73,6 +73,11 @@ CAPPED = {
 """Kept without end, and small."""
 
 
+def is_fake(client: Any) -> bool:
+    """Whether this is fakeredis."""
+    return "fakeredis" in type(client).__module__
+
+
 class Account:
     """The state of one account, as its producers and workers change it."""
 

@@ -123,6 +123,19 @@ def refuse_eviction() -> None:
     log.warning("%s; COURIER_ALLOW_EVICTION allows it", says)
 
 
+@cache
+def know_eviction() -> None:
+    """Say once that Redis evicts, to a worker that could not ask when it started.
+
+    Raises:
+        redis.RedisError: Redis fails.
+    """
+    try:
+        refuse_eviction()
+    except SystemExit as refusal:
+        log.error("%s", str(refusal).removeprefix("Error: "))
+
+
 class Checks(bootsteps.Step):
     """Refuses to start, in words, where a worker could not work."""
 
@@ -249,6 +262,7 @@ def _tick(ticker: Ticker) -> None:
         try:
             for account in settings.accounts:
                 know_layout(account)
+            know_eviction()
             wait_s = ticker.tick()
         except RedisError as error:
             trouble.met("ticker", error)

@@ -129,11 +129,12 @@ class Order:
         item.sending = False
         self._blocked.add(item.group)
         before = item.aside.failures if item.aside else 0
+        asked_s = refused.retry_after_s or 0.0
         longest_s = LONGEST_PAUSE_S if refused.by_all else LONGEST_ALONE_S
-        heapq.heappush(self._later, (now_s + _pause_s(before, longest_s), item.group))
-        if refused.retry_after_s is not None:
-            self._asked_until_s = max(self._asked_until_s, now_s + refused.retry_after_s)
+        pause_s = max(asked_s, _pause_s(before, longest_s))
+        heapq.heappush(self._later, (now_s + pause_s, item.group))
         if refused.by_all:
+            self._asked_until_s = max(self._asked_until_s, now_s + asked_s)
             self._refused_in_a_row.add(item.group)
             if self.is_down:
                 self._quiet_until_s = now_s + _pause_s(self._probes, LONGEST_PAUSE_S)

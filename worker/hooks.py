@@ -452,6 +452,9 @@ class HookRelay:
             if not item.done:
                 lease.order.remove(item)
         window.clear()
+        lease.read_to["outcomes"] = step.fields[
+            "outcomes"
+        ]  # if what follows fails, it is read again
         cursor, total = step.fields["outcomes"], 0
         while most is None or total < most:
             passed, cursor = self._hooks.drop(

@@ -138,6 +138,9 @@ class Relay:
                 if not troubled:
                     log.error("outbox: nothing is relayed for now: %s", describe(error))
                 pause_s, troubled = min(2 * pause_s, LONGEST_PAUSE_S), True
+            except Exception as error:  # the thread must not end; a text might show a row
+                log.error("outbox: an unexpected error (%s); trying again", type(error).__name__)
+                pause_s, troubled = min(2 * pause_s, LONGEST_PAUSE_S), True
             stopping.wait(pause_s)
 
     def close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ..config.tracing import otel
 from ..state.claims import Claim
 from .chartmogul import Answer, NoAnswer
@@ -27,12 +29,14 @@ class RequestTrace:
             status, error = None, "no_answer" if answer.sent else "not_connected"
         else:
             status, error = answer.status, "" if answer.status < 400 else str(answer.status)
-        trace_id: str | None = module.request_span(
-            self._account,
-            self._url,
-            {job.job_id: job.fields.get("traceparent") for job in claim.jobs},
-            status=status,
-            error=error,
-            elapsed_s=answer.elapsed_s,
-        )
+        trace_id: str | None = None
+        with suppress(Exception):  # of a processor of spans: it must not keep the answer from us
+            trace_id = module.request_span(
+                self._account,
+                self._url,
+                {job.job_id: job.fields.get("traceparent") for job in claim.jobs},
+                status=status,
+                error=error,
+                elapsed_s=answer.elapsed_s,
+            )
         return trace_id

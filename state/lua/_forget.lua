@@ -18,9 +18,15 @@ end
 -- Forgets a job wherever it stands; one that waits ends as canceled. Answers 'canceled', 'changed' or nil.
 -- `lane` is where it was in the inbox.
 local function forget_job(job, lane)
-  local kept = redis.call('GET', key('outcome:' .. job))
-  if kept then
+  local kept = redis.pcall('GET', key('outcome:' .. job))
+  if kept and (type(kept) == 'table' or not pcall(cjson.decode, kept)) then
+    redis.call('DEL', key('outcome:' .. job)) -- damaged: nobody knows what is in it
+    return 'changed'
+  elseif kept then
     return forget_settled(job, kept) and 'changed' or nil
+  end
+  if redis.call('TYPE', key('job:' .. job)).ok ~= 'hash' then
+    redis.call('DEL', key('job:' .. job))
   end
   local fields = { reason = 'forgotten' }
   for name, content in pairs(NOTHING) do

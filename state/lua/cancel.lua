@@ -52,6 +52,7 @@ local function note_replaced(box, taken)
   end
 end
 
+write_although_full()
 local outcome = redis.call('GET', key('outcome:' .. arg.job))
 if outcome then
   return cjson.decode(outcome).s == 'canceled' and 'canceled' or 'settled'

@@ -5,6 +5,7 @@
 -- Answers { ids of the jobs that were canceled, ids of the settled jobs of the history, how many of these
 --   had anything to forget, how many delivered values were known, 1 if a request is under way }.
 -- Safe to run twice: the second time there is nothing to forget.
+write_although_full()
 read_clock()
 local box_key, email_key = key('mailbox:' .. arg.mailbox), key('email:' .. arg.mailbox)
 for _, name in ipairs({ box_key, email_key }) do
@@ -43,7 +44,6 @@ else
   remove_mailbox(arg.mailbox, (tonumber(box.state.rest) or 0) - now.account)
 end
 redis.call('DEL', email_key)
-redis.call('HSET', email_key, '@forgotten', text(now.redis))
-redis.call('EXPIRE', email_key, arg.late_s)
+redis.call('SET', key('forgotten:' .. arg.mailbox), text(now.redis), 'EX', arg.late_s)
 write_counts()
 return { waiting, settled, changed, values, leased and 1 or 0 }

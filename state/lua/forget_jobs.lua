@@ -4,6 +4,7 @@
 --   idempotency (hashes of keys: their digest of what was asked for goes), retention_s, keep_s
 -- Answers { how many were canceled, how many outcomes had anything to forget }.
 -- Safe to run twice: the second time there is nothing to forget.
+write_although_full()
 local done = { canceled = 0, changed = 0 }
 
 local function forget(job, lane)

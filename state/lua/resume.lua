@@ -2,6 +2,7 @@
 -- include: common clock events
 -- arg: by ('account' ends only a pause that the account's own fault began; absent for any)
 -- Answers 1 when there was something to resume, else 0.
+write_although_full()
 read_clock()
 local by, reason, since = unpack(redis.call('HMGET', key('pause'), 'by', 'reason', 'since'))
 if arg.by and by ~= arg.by then

@@ -22,10 +22,8 @@ local keys = {}
 for n, attribute in ipairs(arg.attributes) do
   keys[n] = attribute.key
 end
-keys[#keys + 1] = '@forgotten'
 local delivered = redis.call('HMGET', email_key, unpack(keys))
-local forgotten = tonumber(delivered[#keys] or nil)
-keys[#keys] = nil
+local forgotten = arg.occurred and tonumber(redis.call('GET', key('forgotten:' .. arg.mailbox)) or nil)
 keys[#keys + 1], keys[#keys + 2], keys[#keys + 3], keys[#keys + 4] = '@next', '@waits', '@live', '@rest'
 local held = redis.call('HMGET', box_key, unpack(keys))
 local number, waits, is_live, rests = unpack(held, #arg.attributes + 1)
@@ -96,7 +94,7 @@ if redis.call('EXISTS', key('job:' .. arg.job), key('outcome:' .. arg.job)) > 0 
   leave_inbox(arg.job, arg.taken)
   return answer('known')
 end
-if forgotten and arg.occurred and arg.occurred <= forgotten then
+if forgotten and arg.occurred <= forgotten then
   settle_job(arg.job, nil, 'canceled', { lane = arg.lane, reason = 'forgotten' })
   write_counts()
   leave_inbox(arg.job, arg.taken)

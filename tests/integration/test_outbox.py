@@ -159,6 +159,16 @@ class TestOnCommit:
         found = [courier.outcomes.of_email(f"{n}@example.com") for n in range(5)]
         assert [len(each) for each in found] == [1, 1, 0, 1, 0]
 
+    def test_nothing_is_sent_of_a_transaction_that_a_close_ended(
+        self, courier: Courier, engine: Engine
+    ) -> None:
+        with Session(engine) as session:
+            add_attributes_on_commit(session, ADA, {"plan": "pro"}, producer=courier.producer)
+            session.close()
+            session.execute(text("SELECT 1"))
+            session.commit()
+        assert waiting(courier) == 0
+
     def test_what_is_not_valid_is_said_at_once(self, courier: Courier, engine: Engine) -> None:
         with Session(engine) as session:
             with pytest.raises(InvalidJob):
@@ -322,7 +332,8 @@ class TestOutbox:
         self, courier: Courier, engine: Engine, relay: Relay
     ) -> None:
         with Session(engine) as session:
-            for document in ("not JSON", "[]", '{"v": 1}'):
+            deep = "[" * 100_000
+            for document in ("not JSON", "[]", '{"v": 1}', '{"email": "\\ud800"}', deep):
                 bad = add_attributes_in_outbox(session, ADA, {"n": 1}, producer=courier.producer)
                 session.execute(
                     text("UPDATE attribute_courier_outbox SET document = :d WHERE job_id = :j"),
@@ -330,7 +341,7 @@ class TestOutbox:
                 )
             good = add_attributes_in_outbox(session, BOB, {"n": 1}, producer=courier.producer)
             session.commit()
-        assert relay.relay() == 4
+        assert relay.relay() == 6
         courier.start_worker()
         assert good.wait(30).status == "delivered"
         assert bad.wait(30).status == "invalid"

@@ -19,7 +19,7 @@ from attribute_courier.worker.policy import Policy
 from attribute_courier.worker.settlement import settle
 from attribute_courier.worker.verdicts import Kind, Verdict
 
-from ..account_state import BOB, KEYS, Account
+from ..account_state import BOB, KEYS, Account, is_fake
 from ..everything import holding
 
 EVA = "Eva.Secret@bücher.example"
@@ -365,7 +365,7 @@ class TestWhatComesLate:
 
     def test_for_a_day_and_no_longer(self, account: Account) -> None:
         forgets(account)
-        (name,) = account.client.keys(KEYS.of("email", "*"))
+        (name,) = account.client.keys(KEYS.of("forgotten", "*"))
         assert LATE_S - 60 < account.client.ttl(name) <= LATE_S
         account.client.delete(name)
         assert account.stage(account.job(EVA, ago_s=60, plan="pro")) == "staged"
@@ -409,10 +409,82 @@ def test_an_email_that_nobody_knows(account: Account) -> None:
     before = account.state()
     assert not account.removal.forget(EVA).anything
     tombstone = set(account.state()) - set(before)
-    assert {name.split(":")[2] for name in tombstone} == {"email"}
+    assert {name.split(":")[2] for name in tombstone} == {"forgotten"}
     assert {name: account.state()[name] for name in before} == before
 
 
 def test_each_account_by_itself(account: Account) -> None:
     settled(account, "refused")
     assert forgets(account).account == "default"
+
+
+class TestWhatIsDamaged:
+    """It costs the email nothing of its right to be forgotten."""
+
+    @pytest.mark.parametrize("damage", ["no JSON", "another type"])
+    def test_an_outcome_of_the_history(self, account: Account, damage: str) -> None:
+        first = account.staged(EVA, plan=VALUE)
+        account.deliver_all()
+        waiting = account.staged(EVA, plan=VALUE)
+        key = KEYS.of("outcome", first.job_id)
+        account.client.delete(key)
+        if damage == "no JSON":
+            account.client.set(key, f"{EVA} {VALUE}")
+        else:
+            account.client.rpush(key, EVA)
+        assert account.removal.forget(EVA).canceled == 1
+        assert holding(account.client, *WORDS) == {}
+        assert account.status(waiting) == "canceled"
+
+    def test_the_record_of_a_job_that_waits(self, account: Account) -> None:
+        waiting = account.staged(EVA, plan=VALUE)
+        key = KEYS.of("job", waiting.job_id)
+        account.client.delete(key)
+        account.client.rpush(key, EVA)
+        account.removal.forget(EVA)
+        assert holding(account.client, *WORDS) == {}
+
+
+def test_late_jobs_are_known_for_a_day_whatever_is_delivered_meanwhile(account: Account) -> None:
+    account.staged(EVA, plan=VALUE)
+    account.removal.forget(EVA)
+    key = KEYS.of("forgotten", mailbox_id_of(EVA))
+    assert LATE_S - 60 < account.client.ttl(key) <= LATE_S
+    account.staged(EVA, plan=VALUE)
+    account.deliver_all()
+    assert account.client.ttl(key) <= LATE_S
+    account.client.delete(key)  # the day is over
+    assert account.stage(account.job(EVA, ago_s=3600, other=VALUE)) == "staged"
+
+
+def test_an_answer_that_was_lost_leaves_no_digest_behind(account: Account) -> None:
+    job = account.job(EVA, plan=VALUE)
+    entry = Entry(job_id=job.job_id, wire=dump_wire(job), idempotency_key="k", content="digest")
+    account.inbox.put("live", [entry])
+    account.stage(job)
+    account.deliver_all()
+    forget = account.removal._forget
+
+    def twice(**arg: Any) -> Any:
+        forget(**arg)
+        return forget(**arg)
+
+    account.removal._forget = twice  # type: ignore[assignment]
+    account.removal.forget(EVA)
+    [name] = account.client.keys(KEYS.of("idem", "*")) or [""]
+    assert not name or account.client.get(name) == job.job_id
+
+
+def test_on_a_full_redis(account: Account) -> None:
+    if is_fake(account.client):
+        pytest.skip("it is never full")
+    account.staged(EVA, plan=VALUE)
+    second = account.staged(BOB, plan="pro")
+    account.client.config_set("maxmemory", "1")
+    try:
+        assert account.removal.forget(EVA).canceled == 1
+        assert account.removal.cancel(second.job_id).canceled
+        account.health.resume()
+    finally:
+        account.client.config_set("maxmemory", "0")
+    assert holding(account.client, *WORDS) == {}

@@ -356,6 +356,18 @@ class TestTelling:
     def test_the_statuses_that_may_be_chosen_are_those_of_settled_jobs(self) -> None:
         assert {*SETTLED} == {*STATUSES} - {"pending", "disabled"}
 
+    @pytest.mark.parametrize("damage", ["no JSON", "another type"])
+    def test_a_damaged_outcome_costs_its_job_alone(self, relaying: Relaying, damage: str) -> None:
+        bad, good = relaying.settled(ADA, BOB)
+        key = KEYS.of("outcome", bad)
+        relaying.client.delete(key)  # type: ignore[union-attr]
+        if damage == "no JSON":
+            relaying.client.set(key, "garbage")  # type: ignore[union-attr]
+        else:
+            relaying.client.rpush(key, "x")  # type: ignore[union-attr]
+        relaying.start()
+        wait_until(lambda: good in relaying.receiver.jobs())
+
 
 class TestOneEventThatIsRefused:
     def test_holds_up_its_email_and_no_other(self, relaying: Relaying) -> None:

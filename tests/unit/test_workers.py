@@ -59,3 +59,14 @@ def test_the_dead_are_forgotten_after_an_hour(client: redis.Redis) -> None:
     workers.beat(replace(WORKER, id="w2"), now_us() - 60_000_000)
     workers.forget_the_dead()
     assert list(beats(client)) == ["w2"]
+
+
+def test_what_cannot_be_read_is_no_worker_and_is_forgotten(client: redis.Redis) -> None:
+    workers = Workers(client, ["default"])
+    workers.beat(WORKER, now_us())
+    name = Keys("default").of("workers")
+    client.hset(name, "bad", "garbage")
+    client.hset(name, "other", f"{now_us()} []")
+    assert [worker.id for worker in alive(beats(client), now_us())] == ["w1"]
+    workers.forget_the_dead()
+    assert "bad" not in beats(client)
