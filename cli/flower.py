@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import click
 
@@ -10,6 +11,8 @@ from ..config import load_settings
 from ..config.celery import make_celery
 from ..config.settings import is_loopback
 from .extras import needing
+
+ENDS_WITHIN_S = 5.0
 
 
 @click.command(
@@ -46,4 +49,10 @@ def command(port: int, host: str) -> None:
     app = make_celery(settings)
     app.conf.broker_transport = None  # Flower looks at queues by the scheme of the broker's URL
     app.set_default()  # of which Flower asks a task's result
-    app.start(["flower", f"--address={host}", f"--port={port}"])
+    try:
+        app.start(["flower", f"--address={host}", f"--port={port}"])
+    finally:
+        # Threads of Flower's may wait for a broker that is away: they must not keep it from ending.
+        end = threading.Timer(ENDS_WITHIN_S, os._exit, [0])
+        end.daemon = True
+        end.start()

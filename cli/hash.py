@@ -9,8 +9,9 @@ from ..config.connections import connect_briefly
 from ..config.redis_errors import RedisError, describe_redis_error
 from ..jobs import rules
 from ..jobs.emails import email_hash
+from ..jobs.errors import InvalidJob
 from ..state.email_hash import EmailHash
-from .main import EXIT_UNREACHABLE, Failure
+from .main import EXIT_UNREACHABLE, EXIT_USAGE, Failure
 
 
 @click.command(
@@ -29,7 +30,10 @@ def command(email: str) -> None:
     """
     settings = load_settings()
     client = connect_briefly(settings)
-    email = rules.email(email)
+    try:
+        email = rules.email(email)
+    except InvalidJob as invalid:
+        raise Failure(f"EMAIL: {invalid.errors[0].message}", EXIT_USAGE) from None
     try:
         key = EmailHash(lambda: client).key()
     except RedisError as error:

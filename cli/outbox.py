@@ -90,7 +90,7 @@ def _relay() -> Iterator[Relay]:
     }
     wakeup = WakeUp(settings, client)
     if settings.outbox_url is None:
-        raise SettingsError("COURIER_OUTBOX_URL: names no database")
+        raise SettingsError("COURIER_OUTBOX_URL: is not set; it names the database")
     outbox = Relay(
         settings.outbox_url,
         inboxes,
@@ -99,8 +99,11 @@ def _relay() -> Iterator[Relay]:
     try:
         yield outbox
     except SQLAlchemyError as error:
+        said = describe(error)
+        missing = "no such table" in said or "does not exist" in said
+        hint = "; run `courier outbox create`, or your migrations" if missing else ""
         raise Failure(
-            f"the database of COURIER_OUTBOX_URL: {describe(error)}", EXIT_UNREACHABLE
+            f"the database of COURIER_OUTBOX_URL: {said}{hint}", EXIT_UNREACHABLE
         ) from None
     except RedisError as error:
         raise NotReachable(describe_redis_error(settings, error)) from error

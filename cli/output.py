@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import click
@@ -58,14 +58,20 @@ OUTCOME_COLUMNS = ("when", "email", "attributes", "outcome", "attempts", "custom
 _STACKED_COLUMNS = ("who and what", "outcome", "job")
 
 
+_WHY = {"asked": "somebody took it back", "forgotten": "its email was forgotten"}
+"""Of a canceled job, by its reason."""
+
+
 def outcome_row(outcome: Outcome) -> dict[str, str]:
     """An outcome in words."""
     when = outcome.settled_at or outcome.accepted_at
     customers = [customer.external_id or customer.uuid or "?" for customer in outcome.customers]
     again = outcome.next_attempt_at
-    why = [outcome.message, outcome.warning]
-    if again:
+    why = [outcome.message or _WHY.get(outcome.reason), outcome.warning]
+    if again and again > datetime.now(UTC):
         why.append(f"next attempt at {again:%Y-%m-%d %H:%M:%S} UTC")
+    elif again:
+        why.append("due; if it stays so, `courier status` says what holds it back")
     return {
         "when": f"{when:%Y-%m-%d %H:%M:%S}" if when else "",
         "email": outcome.email or "",

@@ -183,7 +183,7 @@ def _of_account(account: AccountStatus, limits: _Limits, *, full: bool) -> Itera
             "start more with `courier worker`, or look why some ended",
         )
     if account.pause:
-        by = "by hand" if account.pause.by == "operator" else "by its answer"
+        by = "by hand" if account.pause.by == "operator" else _paused_by(account.pause.code)
         yield problem(
             "paused",
             "error",
@@ -266,6 +266,12 @@ def _of_account(account: AccountStatus, limits: _Limits, *, full: bool) -> Itera
             f"{bad:,} of {ended:,} jobs that were settled within the hour ended badly",
             "`courier outcomes --count --since 1h` counts them by reason",
         )
+
+
+def _paused_by(code: str | None) -> str:
+    if code == "own_side":
+        return "since the way to ChartMogul failed"
+    return "by ChartMogul's answer" + (f" (HTTP {code})" if code and code.isdigit() else "")
 
 
 def _of_hooks(account: AccountStatus, hook: HookStatus) -> Iterator[Problem]:

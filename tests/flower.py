@@ -27,6 +27,7 @@ class Flower:
     url: str
     session: requests.Session
     log: Path
+    process: LeashedProcess
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return self.session.get(self.url + path, timeout=20, **options)
@@ -59,7 +60,7 @@ def running_flower(
         session.trust_env = False
         if password is not None:
             session.auth = (USER, password)
-        found = Flower(f"http://127.0.0.1:{port}", session, log)
+        found = Flower(f"http://127.0.0.1:{port}", session, log, process)
 
         def answers() -> bool:
             assert process.running, log.read_text()

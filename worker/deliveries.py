@@ -204,11 +204,16 @@ class Deliveries:
         return answer
 
     def _masked(self, verdict: Verdict, claim: Claim) -> str:
-        """The answer's words in one line, without the email, the values and the key."""
+        """The answer's words in one line, without the email, the values and the key.
+
+        Where nothing came back the words are ours, and hold none of these: a value such as 1 would
+        only be taken out of the server's address.
+        """
+        ours = bool(verdict.no_answer)
         return masked(
             verdict.message or "",
-            email=claim.email,
-            values=[value.attribute.value for value in claim.values],
+            email="" if ours else claim.email,
+            values=() if ours else [value.attribute.value for value in claim.values],
             api_key=self._api_key,
         )
 

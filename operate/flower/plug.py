@@ -1,18 +1,22 @@
 """How the pages come into Flower: handlers before its own, and a loader that knows two folders.
 
-Nothing of Flower is copied or changed. What is relied on is `flower.urls`, the options, and one
-line of its navigation; so versions are named that this was tested with.
+Nothing of Flower is copied, and one thing is changed: how long it waits for a broker that is away.
+What is relied on is `flower.urls`, the options, and one line of its navigation; so versions are
+named that this was tested with.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flower
+import flower.events as flower_events
 from flower.urls import handlers, settings
 from tornado.options import options
 from tornado.template import BaseLoader, Template
@@ -40,6 +44,8 @@ from .searches import Searches
 
 log = logging.getLogger(__name__)
 
+LONGEST_PAUSE_S = 5.0
+"""Between two tries of Flower's to listen to events."""
 TESTED = ("2.2",)
 """Versions of Flower, by their first two numbers, that the pages are tested with."""
 COLUMNS = "state,args,result,received,runtime,name,worker,uuid"
@@ -54,6 +60,16 @@ _ENTRY = """
         </li>"""
 
 
+def _impatient() -> SimpleNamespace:
+    """The module `time` for the thread that listens to events.
+
+    After an outage of the broker it waits for longer and longer, without bound.
+    """
+    return SimpleNamespace(
+        **vars(time) | {"sleep": lambda seconds: time.sleep(min(seconds, LONGEST_PAUSE_S))}
+    )
+
+
 def add_pages(courier: Settings, *, metrics: Callable[[], bytes] | None = None) -> None:
     """Add the pages to Flower in this process, before it starts.
 
@@ -64,6 +80,7 @@ def add_pages(courier: Settings, *, metrics: Callable[[], bytes] | None = None) 
         metrics: gives what stands in /metrics behind Flower's own, in Prometheus's text format; it
             is called in a thread.
     """
+    flower_events.time = _impatient()
     reader = Reader(courier)
     handlers.insert(0, url(r"/metrics", MetricsPage, {"reader": reader, "more": metrics}))
     options.tasks_columns = COLUMNS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -249,7 +250,7 @@ STATES = {
     "redis_full": "Redis is full: it uses",
     "clock_step": "Redis&#x27;s clock stepped ahead by 30.0 s",
     "failing": "The server failed for 1 email in a row, with no success since: ",
-    "paused": "Deliveries are paused by its answer",
+    "paused": "Deliveries are paused by ChartMogul&#x27;s answer",
 }
 
 
@@ -307,3 +308,17 @@ def test_another_version_of_flower_has_no_pages_and_says_so(
     plug.add_pages(courier.producer.settings)
     assert "left out: Flower has version 9.9.1, and they are tested with 2.2" in caplog.text
     assert not [each for each in found if "outcome" in str(each)]
+
+
+def test_it_ends_while_redis_is_away(courier: Courier) -> None:
+    """Its threads wait for the broker, without bound."""
+    with running_flower(courier.environ, courier.logs) as flower:
+        courier.server.kill()
+        try:
+            with suppress(requests.RequestException):
+                flower.session.get(flower.url + "/api/workers?refresh=1", timeout=3)
+            wait_until(lambda: flower.log.read_text().count("Failed to capture events") >= 2)
+            flower.process.popen.terminate()
+            wait_until(lambda: not flower.process.running, timeout_s=20, what="it ends")
+        finally:
+            courier.server.start()

@@ -94,7 +94,7 @@ def test_each_state_is_told_with_its_reason(courier: Courier, admin: redis.Redis
     # The key is revoked: paused until it is valid again.
     courier.stand_in.configure(faults=[Fault(kind="status", status=401)])
     add("revoked@load.example", {"n": 1})
-    assert "deliveries are paused by its answer: " in told("paused")
+    assert "deliveries are paused by ChartMogul's answer (HTTP 401): " in told("paused")
     assert "Injected by the sandbox" in told("paused")
     courier.stand_in.configure(faults=[])
     well()

@@ -453,3 +453,12 @@ def test_when_redis_fails_the_stint_ends_with_its_error(
     with pytest.raises(redis.ConnectionError):
         desk.run()
     assert desk.leases() == 1
+
+
+def test_our_own_words_are_not_masked(desk: Desk) -> None:
+    """A value that stands in the server's address would only be taken out of it."""
+    job = desk.accepted(plan="1")
+    lost = NoAnswer(reason="no connection to 127.0.0.1:8181: refused", sent=False)
+    desk.chartmogul.answers.append(lost)
+    desk.run()
+    assert desk.outcome(job).message == lost.reason

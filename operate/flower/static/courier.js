@@ -71,7 +71,7 @@
         if (document.hidden) {
             return window.setTimeout(refresh, every);
         }
-        window.fetch(stand.dataset.url, {credentials: "same-origin", cache: "no-store"}).then(function (answer) {
+        window.fetch(new URL(stand.dataset.url, window.location.origin), {credentials: "same-origin", cache: "no-store"}).then(function (answer) {
             if (!answer.ok && answer.status !== 503) {
                 throw new Error(String(answer.status));
             }
