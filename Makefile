@@ -29,7 +29,7 @@ up: $(RUNTIME) ## Run an embedded Redis and a worker in this terminal, until Ctr
 	@$(BIN)/courier up $(ARGS)
 
 test: $(DEV) ## Run the tests, or some: make test ARGS=tests/unit
-	@$(BIN)/pytest --numprocesses 6 --dist worksteal $(ARGS)
+	@$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 # What touches the libraries whose versions a host application chooses: the promises, the tour, the
 # schema, connections, the commands and the public API. In a .venv of its own each.

@@ -123,7 +123,7 @@ def test_status_names_the_step(clock: Clock) -> None:
     clock.step(3600)
     step = wait_until(lambda: clock.courier.health().status().clock_step)
     assert step.step_s == pytest.approx(3600, abs=2)
-    assert "Redis's clock stepped ahead by 3" in clock.courier.log()
+    wait_until(lambda: "Redis's clock stepped ahead by 3" in clock.courier.log())
     command = [sys.executable, "-m", "attribute_courier.cli", "status", "--format", "json"]
     shown = subprocess.run(
         command,

@@ -311,7 +311,7 @@ class TestWhatComesBack:
             b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
             b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
             b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
-            b"Content-Encoding: deflate\r\nContent-Length: 2\r\n\r\n{}",
+            b"Connection: close\r\nContent-Encoding: deflate\r\nContent-Length: 2\r\n\r\n{}",
         ],
         ids=["too short", "half a chunk", "no chunk", "no gzip", "no deflate"],
     )
