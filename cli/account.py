@@ -9,8 +9,8 @@ from ..config import Settings, load_settings
 from ..config.connections import Client, connect_briefly
 from ..config.redis_errors import RedisError, describe_redis_error
 from ..jobs.errors import NotReachable
+from ..operate.picture import health_of
 from ..state.account import AccountHealth
-from ..state.keys import Keys
 from .main import EXIT_USAGE, Failure
 
 
@@ -47,17 +47,6 @@ def healths(account: str | None) -> Iterator[list[AccountHealth]]:
     settings = load_settings()
     with reaching_redis(settings) as client:
         yield [health_of(client, settings, name) for name in accounts_of(settings, account)]
-
-
-def health_of(client: Client, settings: Settings, account: str) -> AccountHealth:
-    """The account's state as a whole."""
-    return AccountHealth(
-        client,
-        Keys(account),
-        rate_limit=settings.rate_limit,
-        max_parallel=settings.max_parallel,
-        probe_delays_s=settings.probe_delays_s,
-    )
 
 
 def account_words(account: str | None) -> str:

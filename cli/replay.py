@@ -10,9 +10,10 @@ import click
 from ..config import load_settings
 from ..jobs.emails import normalized_email
 from ..jobs.outcome import REPLAYABLE, Outcome, Status
+from ..operate.picture import health_of
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
-from .account import accounts_of, check_enabled, health_of, reaching_redis
+from .account import accounts_of, check_enabled, reaching_redis
 from .main import EXIT_NOT_DELIVERED
 from .output import Age, Format, format_option, show_outcomes
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -16,9 +15,9 @@ from rich.text import Text
 from ..config import load_settings
 from ..jobs.text import printable
 from ..operate.picture import Picture, look
+from ..operate.plain import account_document, redis_document
 from ..operate.problems import MAX_AGE_S
 from ..state.account import AccountStatus, Lane
-from ..state.counts import Counts
 from .account import accounts_of, reaching_redis
 from .main import EXIT_NOT_DELIVERED
 from .output import Age, Format, chosen, format_option, show
@@ -233,37 +232,8 @@ def _waiting(count: int, oldest_s: float) -> str:
 
 
 def _document(picture: Picture) -> dict[str, Any]:
-    redis = picture.redis
     return {
         "problems": documents(picture.problems),
-        "redis": {**asdict(redis), "evicts": redis.evicts, "head_room": redis.head_room},
-        "accounts": [_account_document(each) for each in picture.accounts],
+        "redis": redis_document(picture.redis),
+        "accounts": [account_document(each, "last_hour_by_reason") for each in picture.accounts],
     }
-
-
-def _account_document(status: AccountStatus) -> dict[str, Any]:
-    fields = {name: value for name, value in vars(status).items() if not isinstance(value, Counts)}
-    document: dict[str, Any] = _plain(fields)
-    return document | {
-        "state": status.state,
-        "waiting": status.waiting,
-        "last_hour": status.last_hour,
-        "last_hour_by_reason": [
-            {"status": name, "reason": reason, "jobs": count}
-            for (name, reason), count in status.hour.by_reason().items()
-        ],
-        "last_hour_attempts": dict(status.hour.attempts),
-    }
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _plain(each) for name, each in value.items()}
-        case tuple() | list():
-            return [_plain(each) for each in value]
-        case datetime():
-            return value.isoformat()
-        case _ if hasattr(value, "__dataclass_fields__"):
-            return _plain(asdict(value))
-    return value

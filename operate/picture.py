@@ -24,6 +24,17 @@ class Picture:
     """The most urgent first."""
 
 
+def health_of(client: Client, settings: Settings, account: str) -> AccountHealth:
+    """An account's state as a whole, by the settings."""
+    return AccountHealth(
+        client,
+        Keys(account),
+        rate_limit=settings.rate_limit,
+        max_parallel=settings.max_parallel,
+        probe_delays_s=settings.probe_delays_s,
+    )
+
+
 def look(
     client: Client,
     settings: Settings,
@@ -45,14 +56,7 @@ def look(
         RedisError: Redis does not answer, or answers with an error.
     """
     statuses = tuple(
-        AccountHealth(
-            client,
-            Keys(name),
-            rate_limit=settings.rate_limit,
-            max_parallel=settings.max_parallel,
-            probe_delays_s=settings.probe_delays_s,
-        ).status()
-        for name in accounts or settings.accounts
+        health_of(client, settings, name).status() for name in accounts or settings.accounts
     )
     redis = redis_health(client)
     found = {each.account: Hooks(client, Keys(each.account)).status() for each in statuses}

@@ -15,9 +15,10 @@ import click
 from ...config import Settings, load_settings
 from ...jobs.errors import NotEnqueued, NotReachable
 from ...jobs.outcome import SUCCESSES, Status
+from ...operate.picture import health_of
 from ...producers import Batch, Producer, default_producer
 from ...state.clock import redis_time
-from ..account import accounts_of, check_enabled, health_of, reaching_redis
+from ..account import accounts_of, check_enabled, reaching_redis
 from ..main import (
     EXIT_NOT_DELIVERED,
     EXIT_STILL_PENDING,

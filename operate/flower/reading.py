@@ -21,7 +21,7 @@ from ...state.account import AccountHealth, AccountStatus
 from ...state.counts import Counters
 from ...state.keys import Keys
 from ...state.outcomes import Outcomes
-from ..picture import Picture, look
+from ..picture import Picture, health_of, look
 from .chart import Minute, minutes_of
 
 T = TypeVar("T")
@@ -109,14 +109,7 @@ class Reader:
         return Outcomes(self._client, Keys(account))
 
     def _health(self, account: str) -> AccountHealth:
-        settings = self.settings
-        return AccountHealth(
-            self._client,
-            Keys(account),
-            rate_limit=settings.rate_limit,
-            max_parallel=settings.max_parallel,
-            probe_delays_s=settings.probe_delays_s,
-        )
+        return health_of(self._client, self.settings, account)
 
     def stand(self) -> Stand:
         """How everything stands now, or did within the last second."""
