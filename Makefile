@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
+.PHONY: help setup demo up test test-all test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
@@ -28,7 +28,10 @@ demo: $(RUNTIME) ## Deliver a handful of jobs to a stand-in of ChartMogul, all o
 up: $(RUNTIME) ## Run an embedded Redis and a worker in this terminal, until Ctrl-C
 	@$(BIN)/courier up $(ARGS)
 
-test: $(DEV) ## Run the tests, or some: make test ARGS=tests/unit
+test: $(DEV) ## Run the tests but the long ones, or some: make test ARGS=tests/unit
+	@$(BIN)/pytest --numprocesses 4 --dist worksteal -m 'not long' $(ARGS)
+
+test-all: $(DEV) ## Run all the tests, as CI does
 	@$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 # A machine that stands still for seconds fails a test that waits for something. More than three that
