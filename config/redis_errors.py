@@ -15,6 +15,7 @@ import ssl
 
 import redis
 
+from .rights import PRODUCER_RIGHTS, worker_rights
 from .settings import Settings
 
 RedisError = redis.RedisError
@@ -22,22 +23,6 @@ AuthenticationError = redis.AuthenticationError
 DataError = redis.DataError
 OutOfMemoryError = redis.OutOfMemoryError
 """These are for rooms that do not import redis."""
-
-PRODUCER_RIGHTS = (
-    "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection +time"
-)
-"""What the ACL user of an application needs, as `ACL SETUSER` takes it."""
-
-
-def worker_rights(db: int = 0) -> str:
-    """What the ACL user of a worker, of Flower and of the `courier` command needs.
-
-    The two long channels are patterns, which Redis allows only where they are listed letter by
-    letter; they hold the number of the database.
-    """
-    channels = f"&courier:celery:/{db}.celery.pidbox &courier:celery:/{db}.celeryev/*"
-    return f"{PRODUCER_RIGHTS.replace('+@read', f'{channels} +@read')} +info"
-
 
 _CHECK = "check COURIER_REDIS_URL, and that it runs there"
 _WAITS = "nothing is lost: it goes on by itself"
