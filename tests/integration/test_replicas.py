@@ -45,19 +45,20 @@ def test_what_was_taken_is_on_the_replica(replicated: Watched, settings: Setting
 def test_without_its_word_the_caller_is_told_and_asks_again_until_it_has_it(
     replicated: Watched, settings: Settings
 ) -> None:
-    producer = Producer(replace(settings, enqueue_timeout_s=2))
+    hurried = replace(settings, enqueue_timeout_s=2)
     primary, replica = replicated.servers
     client = replicated.client(primary)
     replica.pause()
     try:
         for _ in range(2):  # the second time nothing is written, and yet no replica has it
+            producer = Producer(hurried)
             with pytest.raises(NotEnqueued, match="0 of 1 replicas") as caught:
                 producer.add_attributes("ada@example.com", {"n": 1}, idempotency_key="a")
+            producer.close()
         assert "COURIER_WAIT_REPLICAS" in str(caught.value)
         assert client.hlen(Keys("default").inbox) == 1, "it is there, and there once"
     finally:
         replica.resume()
-    producer.close()
     producer = Producer(settings)
     receipt = producer.add_attributes("ada@example.com", {"n": 1}, idempotency_key="a")
     assert receipt.duplicate
