@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from . import rules
+from .certificates import client_certificate_fault, warn_if_open
 from .environment import near_misses
 from .errors import SettingsError
 from .redis_url import RedisAddress, parse_redis_url
@@ -54,6 +55,24 @@ class Settings:
         "COURIER_REDIS_URL", DefaultAddress("redis://localhost:6379/0"), rules.redis_url
     )
     """Redis, for the state and for Celery's messages. Secret: it may hold a password."""
+    redis_ca_file: Setting[str | Path | None, Path | None] = Setting(
+        "COURIER_REDIS_CA_FILE", None, rules.ca_file
+    )
+    """CAs that signed Redis's certificate, beside the system's."""
+    redis_cert_file: Setting[str | Path | None, Path | None] = Setting(
+        "COURIER_REDIS_CERT_FILE", None, rules.readable_file
+    )
+    """The certificate that this client shows to Redis; its key may stand in it, too."""
+    redis_key_file: Setting[str | Path | None, Path | None] = Setting(
+        "COURIER_REDIS_KEY_FILE", None, rules.readable_file
+    )
+    """The key of that certificate."""
+    sentinel_password: Setting[str | Secret | None, Secret | None] = Setting(
+        "COURIER_SENTINEL_PASSWORD", None, rules.secret
+    )
+    """The Sentinels' own password; Redis's stands in `redis_url`."""
+    wait_replicas: Setting[int, int] = Setting("COURIER_WAIT_REPLICAS", 0, rules.whole(0, 10))
+    """Replicas that must have a job before `add_attributes` returns."""
     enabled: Setting[bool, bool] = Setting("COURIER_ENABLED", True, rules.yes)
     """Whether jobs are handed over; if not, producers check and drop them."""
     api_url: Setting[str, str] = Setting(
@@ -202,10 +221,27 @@ class Settings:
             raise Fault("hook_retention_s", "must not be longer than {outcome_retention_s}")
         if strangers := sorted(self.api_keys.keys() - set(accounts)):
             raise Fault("api_keys", f"{{accounts}} does not name {', '.join(strangers)}")
+        self._check_for_tls()
         self._check_for_plain_http("api_url", self.api_url, "send the API key in the clear")
         if self.hook_url is not None:
             shows = "show what became of jobs to the network"
             self._check_for_plain_http("hook_url", self.hook_url.reveal(), shows)
+
+    def _check_for_tls(self) -> None:
+        given = [
+            name
+            for name in ("redis_ca_file", "redis_cert_file", "redis_key_file")
+            if getattr(self, name) is not None
+        ]
+        if given and not self.redis.tls:
+            raise Fault(given[0], "is for TLS: {redis_url} must begin with rediss")
+        if self.redis_key_file is not None and self.redis_cert_file is None:
+            raise Fault("redis_key_file", "is the key of a certificate: set {redis_cert_file}, too")
+        if self.redis_cert_file is None:
+            return
+        if fault := client_certificate_fault(self.redis_cert_file, self.redis_key_file):
+            raise Fault("redis_key_file" if self.redis_key_file else "redis_cert_file", fault)
+        warn_if_open(self.redis_key_file or self.redis_cert_file)
 
     def _check_for_plain_http(self, name: str, url: str, harm: str) -> None:
         parts = urlsplit(url)
@@ -252,6 +288,12 @@ class Settings:
 _VARIABLE_OF: dict[str, str] = {
     each.name: vars(Settings)[each.name].variable for each in fields(Settings)
 }
+
+_IN_FILES: dict[str, tuple[str, Callable[[object], object]]] = {
+    "COURIER_HOOK_SECRET": ("hook_secrets", rules.hook_secrets),
+    "COURIER_SENTINEL_PASSWORD": ("sentinel_password", rules.secret),
+}
+"""Secrets that a file may hold: the variable, the field and its rule."""
 
 VARIABLES = tuple(sorted(_VARIABLE_OF.values()))
 """All that is read, but the API keys of further accounts, and of files (`…_FILE`)."""
@@ -318,12 +360,13 @@ def load_settings(
             **{name: given[name] for name in ("accounts", "default_account") if name in given}
         )
         keys = _key_variables_of(served)
-        in_files = [*keys, "CHARTMOGUL_API_KEY", "COURIER_HOOK_SECRET"]
+        in_files = [*keys, "CHARTMOGUL_API_KEY", *_IN_FILES]
         known = [*VARIABLES, *keys, *(f"{name}_FILE" for name in in_files)]
         variables.check(known)
         _look_for_slips(known, strict=strict)
-        if secrets := _from_file("COURIER_HOOK_SECRET", rules.hook_secrets, variables):
-            given["hook_secrets"] = secrets
+        for variable, (name, rule) in _IN_FILES.items():
+            if secrets := _from_file(variable, rule, variables):
+                given[name] = secrets
         return Settings(**given | {"api_keys": _api_keys(served, variables)})
     except Fault as fault:
         text = fault.said(lambda name: variables.called(_VARIABLE_OF[name]))

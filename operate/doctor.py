@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from ..config import Settings, SettingsError
-from ..config.connections import Client, connect_briefly
-from ..config.redis_errors import PRODUCER_RIGHTS, RedisError, worker_rights
+from ..config.connections import Client, connect_briefly, sentinels_of
+from ..config.redis_errors import RedisError
+from ..config.redis_url import written_node
+from ..config.rights import PRODUCER_RIGHTS, worker_rights
 from ..config.settings import load_despite_faults
 from ..state.account import AccountStatus
 from ..state.clock import redis_time
@@ -105,6 +107,7 @@ def _settings() -> Iterator[tuple[Finding, Settings | None, set[str]]]:
 def _redis_and_what_is_in_it(settings: Settings, *, repairs: bool) -> Iterator[Finding]:
     client = connect_briefly(settings)
     try:
+        yield from _sentinels(client)
         found, redis_version = redis_fitness(client, settings)
         yield from (each for each in found if each.what in ("answer", "keys"))
         if any(each.what == "answer" for each in found) and not _answers(client):
@@ -116,6 +119,7 @@ def _redis_and_what_is_in_it(settings: Settings, *, repairs: bool) -> Iterator[F
         # What is a problem is told as such, in its part; beside it stands what is well.
         told = [as_finding(problem) for problem in picture.problems] if picture else []
         yield from _server(settings, redis, redis_version)
+        yield from _replicas(settings, redis)
         yield from _memory(redis)
         yield from (each for each in told if each.part == "Redis")
         yield from _rights(client, settings)
@@ -133,6 +137,48 @@ def _redis_and_what_is_in_it(settings: Settings, *, repairs: bool) -> Iterator[F
         yield unreachable(settings, error)
     finally:
         client.close()
+
+
+def _sentinels(client: Client) -> Iterator[Finding]:
+    """Who of the Sentinels answers, and which primary they name."""
+    sentinels = sentinels_of(client)
+    if sentinels is None:
+        return
+    found = sentinels.ask_all()
+    primaries = {primary for _, primary in found.named.values()}
+    said = [
+        f"{written_node(node)} names {written_node(primary)} as the primary"
+        for node, (_, primary) in found.named.items()
+    ]
+    said += [
+        f"{written_node(node)} {sentinels.in_words(fault)}" for node, fault in found.faults.items()
+    ]
+    hint = ""
+    if found.faults:
+        hint = "see to it that all Sentinels of COURIER_REDIS_URL run, and know the primary"
+    elif len(primaries) > 1:
+        hint = "in a failover they agree after some seconds; if not, look at their logs"
+    level: Level = "error" if not found.named else "warning" if hint else "ok"
+    yield Finding(part="Redis", what="sentinels", level=level, text="; ".join(said), hint=hint)
+
+
+def _replicas(settings: Settings, redis: RedisHealth) -> Iterator[Finding]:
+    """Whether there are as many as enqueueing waits for."""
+    wanted = settings.wait_replicas
+    if not wanted or redis.replicas is None:
+        return
+    few = redis.replicas < wanted
+    yield Finding(
+        part="Redis",
+        what="replicas",
+        level="error" if few else "ok",
+        text=f"enqueueing waits for {wanted} (COURIER_WAIT_REPLICAS), and {redis.replicas} are "
+        "connected",
+        hint="until there are as many, every job is told to its producer as an error: see why "
+        "they are gone"
+        if few
+        else "",
+    )
 
 
 def _answers(client: Client) -> bool:

@@ -32,6 +32,7 @@ from ..state.health import redis_health
 from ..state.inbox import Inbox
 from ..state.keys import Keys
 from ..state.layout import check_layout
+from ..state.scripts import Replicas
 from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
 from .hooks import start_relays
@@ -244,7 +245,12 @@ class Relaying(bootsteps.StartStopStep):
                 "pip install 'attribute-courier[outbox]'"
             ) from None
         inboxes = {
-            name: Inbox(_client(), Keys(name), retention_s=settings.retention_s)
+            name: Inbox(
+                _client(),
+                Keys(name),
+                retention_s=settings.retention_s,
+                replicas=Replicas.of(settings),
+            )
             for name in settings.accounts
         }
         try:

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from attribute_courier.cli import main
 from attribute_courier.cli.stage import start_worker
-from attribute_courier.config.redis_errors import PRODUCER_RIGHTS, worker_rights
+from attribute_courier.config.rights import PRODUCER_RIGHTS, worker_rights
 from attribute_courier.sandbox import EmbeddedRedis, Fault
 from attribute_courier.state.inbox import Inbox
 
@@ -226,10 +226,9 @@ class TestDoctor:
     def test_the_rights_of_the_user(self, courier: Courier) -> None:
         for rights, lacks in (
             (worker_rights(), []),
-            (PRODUCER_RIGHTS, ["+info", "&courier:celery:/0.celeryev/*"]),
-            (worker_rights().replace("+@pubsub ", ""), ["&courier:* +@pubsub"]),
+            (PRODUCER_RIGHTS, ["+info", "+psubscribe"]),
             (worker_rights().replace(" +info", ""), ["+info"]),
-            (worker_rights().replace("+@scripting ", ""), ["+@scripting"]),
+            (worker_rights().replace("+eval ", ""), ["+eval"]),
         ):
             courier.client.execute_command(  # type: ignore[no-untyped-call]
                 *("ACL", "SETUSER", "ada", "reset", "on", ">hush", *rights.split())
