@@ -122,7 +122,8 @@ def _redis(
             )
         return f"{settings.redis_address}, which runs already", ""
     address = settings.redis
-    if address.tls or address.host not in ("localhost", "127.0.0.1") or address.username:
+    local = address.kind == "single" and address.host in ("localhost", "127.0.0.1")
+    if not local or address.tls or address.username:
         raise Failure(
             f"no Redis answers at {settings.redis_address}, and an embedded one listens on "
             "localhost alone, without TLS or users: start yours, or unset COURIER_REDIS_URL",

@@ -50,7 +50,9 @@ def with_password(address: RedisAddress) -> RedisAddress:
     The file is trusted only if it belongs to this user and nobody else may open it, since it
     decides where jobs go.
     """
-    if address.password or address.tls or address.host not in ("localhost", "127.0.0.1"):
+    if address.kind != "single" or address.password or address.tls:
+        return address
+    if address.host not in ("localhost", "127.0.0.1"):
         return address
     with suppress(OSError, ValueError):  # of a text that is none, too
         embedded = parse_redis_url(_announcement(DIRECTORY / FILE_NAME))

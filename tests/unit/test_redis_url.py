@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import redis
 from kombu import Connection
@@ -14,31 +17,87 @@ from attribute_courier.config.redis_url import RedisAddress, parse_redis_url
 SECRET = "hush"
 
 
+def one(host: str, port: int = 6379, **other: Any) -> RedisAddress:
+    return RedisAddress(nodes=((host, port),), **other)
+
+
+def sentinels(*nodes: str | tuple[str, int], **other: Any) -> RedisAddress:
+    places = tuple((node, 26379) if isinstance(node, str) else node for node in nodes)
+    return RedisAddress(kind="sentinel", nodes=places, master="main", **other)
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("redis://redis", RedisAddress(host="redis")),
-        ("redis://redis/", RedisAddress(host="redis")),
-        ("redis://redis:7000/3", RedisAddress(host="redis", port=7000, db=3)),
-        ("redis://10.0.0.7:7000", RedisAddress(host="10.0.0.7", port=7000)),
-        ("redis://[2001:db8::1]:7000/3", RedisAddress(host="2001:db8::1", port=7000, db=3)),
-        ("redis://[::1]", RedisAddress(host="::1")),
-        ("REDIS://Redis.Example", RedisAddress(host="Redis.Example")),
-        (" redis://redis:6379/0\n", RedisAddress(host="redis")),
-        ("rediss://redis", RedisAddress(host="redis", tls=True)),
-        ("rediss://r?ssl_cert_reqs=required", RedisAddress(host="r", tls=True)),
-        ("rediss://r?ssl_cert_reqs=none", RedisAddress(host="r", tls=True, verified=False)),
-        ("redis://:hush@redis", RedisAddress(host="redis", password=Secret("hush"))),
+        ("redis://redis", one("redis")),
+        ("redis://redis/", one("redis")),
+        ("redis://redis:7000/3", one("redis", 7000, db=3)),
+        ("redis://10.0.0.7:7000", one("10.0.0.7", 7000)),
+        ("redis://[2001:db8::1]:7000/3", one("2001:db8::1", 7000, db=3)),
+        ("redis://[::1]", one("::1")),
+        ("REDIS://Redis.Example", one("Redis.Example")),
+        (" redis://redis:6379/0\n", one("redis")),
+        ("rediss://redis", one("redis", tls=True)),
+        ("rediss://r?ssl_cert_reqs=required", one("r", tls=True)),
+        ("rediss://r?ssl_cert_reqs=none", one("r", tls=True, verified=False)),
+        ("redis://:hush@redis", one("redis", password=Secret("hush"))),
         (
             "redis://ada:hu%2Fs%23h%40%3A%25@redis",
-            RedisAddress(host="redis", username="ada", password=Secret("hu/s#h@:%")),
+            one("redis", username="ada", password=Secret("hu/s#h@:%")),
         ),
-        ("redis://my_redis-1.local:6379", RedisAddress(host="my_redis-1.local")),
+        ("redis://my_redis-1.local:6379", one("my_redis-1.local")),
+        ("unix:///run/redis.sock", RedisAddress(kind="unix", path="/run/redis.sock")),
+        (
+            "unix://ada:hush@/run/my%20re%40dis%23.sock?db=3",
+            RedisAddress(
+                kind="unix",
+                path="/run/my re@dis#.sock",
+                db=3,
+                username="ada",
+                password=Secret("hush"),
+            ),
+        ),
+        ("redis+socket:///r.sock?virtual_host=2", RedisAddress(kind="unix", path="/r.sock", db=2)),
+        ("sentinel://one/main", sentinels("one")),
+        ("sentinel://one/main/", sentinels("one")),
+        ("redis+sentinel://one:7000/main/3", sentinels(("one", 7000), db=3)),
+        (
+            "sentinel://ada:hush@one:7000,two,[::1],[::1]:7000/main/3",
+            sentinels(
+                ("one", 7000),
+                "two",
+                "::1",
+                ("::1", 7000),
+                db=3,
+                username="ada",
+                password=Secret("hush"),
+            ),
+        ),
+        ("rediss+sentinel://one/main", sentinels("one", tls=True)),
+        (
+            "rediss+sentinel://one/main?ssl_cert_reqs=none",
+            sentinels("one", tls=True, verified=False),
+        ),
+        ("cluster://one", RedisAddress(kind="cluster", nodes=(("one", 6379),))),
+        ("cluster://one/0", RedisAddress(kind="cluster", nodes=(("one", 6379),))),
+        (
+            "rediss+cluster://:hush@one:7000,two:7001/",
+            RedisAddress(
+                kind="cluster",
+                nodes=(("one", 7000), ("two", 7001)),
+                password=Secret("hush"),
+                tls=True,
+            ),
+        ),
     ],
 )
 def test_an_address_is_read_and_written(text: str, address: RedisAddress) -> None:
     assert parse_redis_url(text) == address
     assert parse_redis_url(address.url().reveal()) == address
+    assert SECRET not in address.shown() + repr(address)
+    assert parse_redis_url(address.shown()) == replace(
+        address, username=None, password=None, verified=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +151,7 @@ def test_over_tls_kombu_verifies_the_certificate(monkeypatch: pytest.MonkeyPatch
         ("redis://redis?health_check_interval=5", "health_check_interval"),
         ("redis://redis?socket_timeout=3", "no options behind '?' (socket_timeout)"),
         ("redis://redis?hush=1", "no options"),
-        ("rediss://redis?ssl_ca_certs=/ca.pem", "SSL_CERT_FILE"),
+        ("rediss://redis?ssl_ca_certs=/ca.pem", "COURIER_REDIS_CA_FILE"),
         ("redis://redis?ssl_cert_reqs=none", "no options"),
         ("redis://u:hu#sh@redis", "percent-encode"),
         ("redis://u:hu/sh@redis:6379/0", "percent-encode"),
@@ -131,12 +190,38 @@ def test_over_tls_kombu_verifies_the_certificate(monkeypatch: pytest.MonkeyPatch
         ("redis:localhost:6379", "must look like"),
         ("http://redis", "must look like"),
         ("amqp://u:hush@rabbit", "must look like"),
-        ("sentinel://one:26379;sentinel://two:26379", "sentinel:// : Redis Sentinel"),
-        ("redis+sentinel://one:26379/mymaster", "Redis Sentinel"),
-        ("cluster://one", "Redis Cluster"),
-        ("rediss+cluster://one", "Redis Cluster"),
-        ("unix:///run/redis.sock", "unix:// : Unix sockets"),
-        ("redis+socket:///run/redis.sock", "redis+socket:// : Unix sockets"),
+        ("sentinel://one:26379;sentinel://two:26379", "commas between hosts"),
+        ("sentinel://one;two/main", "commas between hosts"),
+        ("sentinel://one:26379", "what they call the primary"),
+        ("sentinel://one:26379/", "what they call the primary"),
+        ("sentinel://one//3", "what they call the primary"),
+        ("sentinel://one/ma%69n", "letters, digits"),
+        ("sentinel://one/main/first", "number of a database"),
+        ("sentinel://one/main/3/4", "number of a database"),
+        ("sentinel://one,/main", "host is missing"),
+        ("sentinel://one,one:26379/main", "a host twice"),
+        ("sentinel://one:99999/main", "port"),
+        ("sentinel://u:hush@12@one/main", "%40"),
+        ("sentinel://u:hush/main", "port"),
+        ("sentinel://one/main?sentinel_password=hush", "COURIER_SENTINEL_PASSWORD"),
+        ("sentinel://one/main?ssl_cert_reqs=none", "no options"),
+        ("redis://one,two", "sentinel:// and cluster:// take several"),
+        ("cluster://", "host is missing"),
+        ("cluster://one,two/3", "database 0 alone"),
+        ("cluster://one;two", "commas between hosts"),
+        ("cluster://one?db=0", "no options"),
+        ("unix://run/redis.sock", "three slashes"),
+        ("unix://:hush/run/redis.sock", "'@' between password and path"),
+        ("unix://", "three slashes"),
+        ("unix:///", "three slashes"),
+        ("unix:///run/redis.sock/", "three slashes"),
+        ("unix:///run/%00.sock", "three slashes"),
+        ("unix:///run/%zz.sock", "%25"),
+        ("unix:///run/r@dis.sock", "percent-encode"),
+        ("unix:///run/redis.sock?db=first", "number of a database"),
+        ("unix:///run/redis.sock?password=hush", "number of a database"),
+        ("unix:///run/redis.sock?", "number of a database"),
+        ("rediss+unix:///run/redis.sock", "its scheme is another one"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_words(text: str, says: str) -> None:
