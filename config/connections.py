@@ -25,7 +25,9 @@ import redis
 from redis.backoff import FullJitterBackoff, NoBackoff
 from redis.retry import Retry
 
+from .cluster import ClusterClient, Node, Nodes
 from .redis_errors import WrongServerError, code_of, text_of
+from .redis_url import written_node
 from .settings import Settings
 
 Client = redis.Redis
@@ -113,23 +115,39 @@ def _client(settings: Settings, **options: Any) -> redis.Redis:
     address = settings.redis
     if not address.verified:
         options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    pool = _Pool(
-        connection_class=TLSConnection if address.tls else Connection,
-        host=address.host,
-        port=address.port,
-        db=address.db,
-        username=address.username,
-        password=address.password.reveal() if address.password else None,
+    options |= {
+        "db": address.db,
+        "username": address.username,
+        "password": address.password.reveal() if address.password else None,
         # Before redis-py 6, a command is tried again only after the errors that are named here.
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
-        protocol=PROTOCOL,
-        decode_responses=True,
+        "retry_on_error": [redis.ConnectionError, redis.TimeoutError],
+        "protocol": PROTOCOL,
+        "decode_responses": True,
         # What is not UTF-8 comes through as lone surrogates, which no schema lets pass, instead
         # of an exception far from whoever could name the entry. `_Packer` sends it back as it was.
-        encoding_errors="surrogateescape",
-        **options,
-    )
+        "encoding_errors": "surrogateescape",
+    }
+    plain = TLSConnection if address.tls else Connection
+    if address.kind == "cluster":
+        asking = {**options, "retry": Retry(NoBackoff(), retries=0)}
+        nodes = Nodes(
+            address.nodes,
+            lambda node: _slots(
+                _Pool(connection_class=plain, host=node[0], port=node[1], **asking)
+            ),
+        )
+        of_cluster = TLSClusterConnection if address.tls else ClusterConnection
+        return ClusterClient(
+            nodes,
+            lambda slot: _Pool(connection_class=of_cluster, nodes=nodes, slot=slot, **options),
+        )
+    pool = _Pool(connection_class=plain, host=address.host, port=address.port, **options)
     return redis.Redis.from_pool(pool)
+
+
+def _slots(pool: _Pool) -> Any:
+    with redis.Redis.from_pool(pool) as node:
+        return node.execute_command("CLUSTER SLOTS")
 
 
 class _Packer:
@@ -206,6 +224,50 @@ class Connection(redis.Connection):
         return code_of(error) in _NOT_HERE
 
 
+class ClusterConnection(Connection):
+    """A connection to the node of a cluster that holds a slot; for None to any node."""
+
+    _node: Node | None = None
+    """The node, once it is known."""
+
+    def __init__(self, *, nodes: Nodes, slot: int | None, **options: Any) -> None:
+        self._nodes = nodes
+        self._slot = slot
+        super().__init__(**options)
+
+    def connect(self, *args: Any, **options: Any) -> None:
+        with self._doubting():
+            super().connect(*args, **options)  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> Any:
+        self._node = None
+        within_s = _bounded(self._connect_step_s)
+        self._node = self.host, self.port = self._nodes.holder(self._slot, within_s=within_s)
+        with self._doubting():
+            return super()._connect()
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        with self._doubting():  # behind a connection that still stands, a node may have stopped
+            return super().read_response(*args, **options)
+
+    def is_wrong_server(self, error: redis.ResponseError) -> bool:
+        """Whether this answer means that another node, or the same later, is to be asked."""
+        if isinstance(error, redis.exceptions.MovedError):
+            self._nodes.moved(error.slot_id, (error.host or self.host, error.port))
+        return code_of(error) in ("MOVED", "ASK", "TRYAGAIN") or super().is_wrong_server(error)
+
+    @contextmanager
+    def _doubting(self) -> Iterator[None]:
+        """Note which node it is that does not answer, or not as it should."""
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            if self._node is not None:
+                self._nodes.doubt(self._node)
+                vars(error).setdefault("node", written_node(self._node))
+            raise
+
+
 class _Pool(redis.ConnectionPool):
     def release(self, connection: Any) -> None:
         """Put a connection back. Where it led to a replica, so do the others that were open then.
@@ -222,6 +284,10 @@ class _Pool(redis.ConnectionPool):
 
 
 class TLSConnection(Connection, redis.SSLConnection):
+    """The same, encrypted."""
+
+
+class TLSClusterConnection(ClusterConnection, TLSConnection):
     """The same, encrypted."""
 
 

@@ -56,6 +56,8 @@ _CODES: dict[type[Exception], str] = {
     redis.exceptions.ClusterDownError: "CLUSTERDOWN",
     redis.exceptions.NoScriptError: "NOSCRIPT",
     redis.exceptions.MovedError: "MOVED",
+    redis.exceptions.AskError: "ASK",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
     redis.exceptions.ClusterCrossSlotError: "CROSSSLOT",
 }
 _WORD = re.compile(r"[A-Z]{3,}(?= )")
@@ -98,7 +100,9 @@ def describe_redis_error(settings: Settings, error: Exception) -> str:
 
     No password is in it.
     """
-    return f"Redis at {settings.redis_address} {_what(error, settings)}"
+    node = getattr(error, "node", "")  # of a cluster, the one that failed
+    at = f"{settings.redis_address}, node {node}," if node else settings.redis_address
+    return f"Redis at {at} {_what(error, settings)}"
 
 
 def _what(error: Exception, settings: Settings) -> str:

@@ -191,7 +191,7 @@ def flower_basic_auth(given: object) -> Secret:
 def redis_url(given: object) -> Secret:
     """An address of Redis, with the password of the embedded one where `courier up` runs it."""
     address = with_password(parse_redis_url(text(given)))
-    if address.kind != "single":
+    if address.kind not in ("single", "cluster"):
         raise ValueError(
             f"{address.kind}:// is not supported in this release; "
             "name one Redis as redis://host:6379/0"

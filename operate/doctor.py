@@ -24,6 +24,7 @@ from ..state.health import RedisHealth
 from ..state.keys import Keys
 from ..state.repair import find_stranded, repair
 from ..state.rights import missing_rights
+from ..state.shards import ask_each, one_of_each
 from .broker import round_trip_s
 from .findings import Finding, Level
 from .picture import Picture, look
@@ -112,14 +113,20 @@ def _redis_and_what_is_in_it(settings: Settings, *, repairs: bool) -> Iterator[F
                 yield _skipped(part, "Redis does not answer")
             return
         picture = _picture(client, settings)
-        redis = picture.redis if picture else RedisHealth()
+        nodes = (picture.nodes or (picture.redis,)) if picture else (RedisHealth(),)
         # What is a problem is told as such, in its part; beside it stands what is well.
         told = [as_finding(problem) for problem in picture.problems] if picture else []
-        yield from _server(settings, redis, redis_version)
-        yield from _memory(redis)
+        for redis in nodes:
+            yield from _server(settings, redis, redis_version)
+            yield from _memory(redis)
         yield from (each for each in told if each.part == "Redis")
         yield from _rights(client, settings)
-        yield from _times(client)
+        for node, account in one_of_each(client, settings.accounts).items():
+            try:
+                yield from _times(client, node, account)
+            except RedisError:
+                if not node:  # else it was told as a problem of its accounts
+                    raise
         yield from (each for each in told if each.part == "Time")
         yield _broker(settings)
         yield from (each for each in told if each.part == "Workers")
@@ -127,7 +134,10 @@ def _redis_and_what_is_in_it(settings: Settings, *, repairs: bool) -> Iterator[F
             yield from _workers(picture)
         yield from (each for each in told if each.part == "Deliveries")
         for account in settings.accounts:
-            yield from _state(client, account, repairs=repairs, picture=picture)
+            if picture and _status_of(picture, account) is None:
+                yield _skipped("State", f"the shard of account {account} does not work")
+            else:
+                yield from _state(client, account, repairs=repairs, picture=picture)
         yield from (each for each in told if each.part == "State")
     except RedisError as error:
         yield unreachable(settings, error)
@@ -159,7 +169,8 @@ def _server(settings: Settings, redis: RedisHealth, redis_version: str) -> Itera
             part="Redis",
             what="version",
             level="error" if old else "ok",
-            text=f"{shown} at {settings.redis_address}; {NEEDED[0]}.{NEEDED[1]} or newer is needed",
+            text=f"{shown} at {redis.node or settings.redis_address}; "
+            f"{NEEDED[0]}.{NEEDED[1]} or newer is needed",
             hint="upgrade it, or use another one" if old else "",
         )
     if redis.role or redis.mode:
@@ -169,10 +180,14 @@ def _server(settings: Settings, redis: RedisHealth, redis_version: str) -> Itera
             part="Redis",
             what="form",
             level="error" if replica else "ok",
-            text=f"{'a replica' if replica else 'a primary'} ({redis.mode or 'form unknown'}"
-            f"{replicas})",
+            text=f"{_at(redis.node)}{'a replica' if replica else 'a primary'} "
+            f"({redis.mode or 'form unknown'}{replicas})",
             hint="COURIER_REDIS_URL must lead to the primary" if replica else "",
         )
+
+
+def _at(node: str) -> str:
+    return f"{node}: " if node else ""
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -183,6 +198,7 @@ def _memory(redis: RedisHealth) -> Iterator[Finding]:
     """What is well, and what is no problem yet; problems are told with all others."""
 
     def finding(what: str, level: Level, text: str, hint: str = "") -> Finding:
+        text = _at(redis.node) + text
         return Finding(part="Redis", what=what, level=level, text=text, hint=hint)
 
     if redis.policy is None:
@@ -230,9 +246,17 @@ def _memory(redis: RedisHealth) -> Iterator[Finding]:
 def _rights(client: Client, settings: Settings) -> Iterator[Finding]:
     db = settings.redis.db
     try:
-        producers, workers = missing_rights(client, db)
+        found, _ = ask_each(
+            client,
+            list(one_of_each(client, settings.accounts).values()),
+            lambda account: missing_rights(client, Keys(account), db),
+        )
     except RedisError:  # not of rights; told above
         return
+    producers, workers = (
+        list(dict.fromkeys(right for each in found.values() for right in each[kind]))
+        for kind in (0, 1)
+    )
     user = settings.redis.username or "default"
     if producers or workers:
         who = "a producer or worker" if producers else "a worker, Flower or this command"
@@ -253,11 +277,11 @@ def _rights(client: Client, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _times(client: Client) -> Iterator[Finding]:
+def _times(client: Client, node: str, account: str) -> Iterator[Finding]:
     took, ahead = [], []
     for _ in range(5):
         asked_s, asked_at_s = time.monotonic(), time.time()
-        redis_s = redis_time(client).timestamp()
+        redis_s = redis_time(client, Keys(account)).timestamp()
         took.append(time.monotonic() - asked_s)
         ahead.append(redis_s - asked_at_s - took[-1] / 2)
     trip_s, ahead_s = statistics.median(took), statistics.median(ahead)
@@ -266,7 +290,7 @@ def _times(client: Client) -> Iterator[Finding]:
         part="Redis",
         what="latency",
         level="warning" if slow else "ok",
-        text=f"a round trip takes {trip_s * 1000:.1f} ms",
+        text=f"{_at(node)}a round trip takes {trip_s * 1000:.1f} ms",
         hint="a delivery needs one or two: run workers nearer to Redis" if slow else "",
     )
     far = abs(ahead_s) > FAR_S
@@ -275,9 +299,9 @@ def _times(client: Client) -> Iterator[Finding]:
         part="Time",
         what="clocks",
         level="warning" if far else "ok",
-        text=f"Redis's clock is {abs(ahead_s):.1f} s {direction} this machine's"
+        text=f"{_at(node)}Redis's clock is {abs(ahead_s):.1f} s {direction} this machine's"
         if far
-        else "Redis's clock and this machine's agree",
+        else f"{_at(node)}Redis's clock and this machine's agree",
         hint="keep both machines' clocks in step (NTP): jobs without occurred_at are ordered by "
         "Redis's clock, others by that of whoever made them"
         if far

@@ -12,6 +12,8 @@ from ..config.connections import Client
 from ..config.network import network_faults
 from ..config.redis_errors import RedisError, describe_redis_error
 from ..state import health
+from ..state.keys import Keys
+from ..state.shards import ask_each
 from .findings import Finding
 from .problems import Problem, problems
 
@@ -24,8 +26,14 @@ def redis_fitness(client: Client, settings: Settings) -> tuple[list[Finding], st
     """
     try:
         wrong = health.wrong_types(client, settings.accounts)
-        version = health.version(client)
-        found = problems((), health.redis_health(client))
+        versions, away = ask_each(
+            client, settings.accounts, lambda account: health.version(client, Keys(account))
+        )
+        found = problems(
+            (),
+            *health.nodes_health(client, settings.accounts),
+            away={name: describe_redis_error(settings, each) for name, each in away.items()},
+        )
     except RedisError as error:
         return [unreachable(settings, error)], ""
     return [
@@ -34,7 +42,7 @@ def redis_fitness(client: Client, settings: Settings) -> tuple[list[Finding], st
             for text in wrong
         ),
         *map(as_finding, found),
-    ], version
+    ], ", ".join(sorted(set(versions.values())))
 
 
 def unreachable(settings: Settings, error: Exception) -> Finding:
@@ -107,7 +115,7 @@ _PARTS = {
 
 def as_finding(problem: Problem) -> Finding:
     """A problem, among other findings."""
-    of_redis = problem.code.startswith("redis_")
+    of_redis = problem.code.startswith("redis_") or problem.code == "shard_away"
     return Finding(
         part="Redis" if of_redis else _PARTS.get(problem.code, "Deliveries"),
         what=problem.code if problem.account is None else f"account {problem.account}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import redis
 
@@ -13,6 +12,7 @@ from ..jobs.job import Lane
 from ..jobs.outcome import Reason
 from .keys import Keys, idempotency_hash
 from .scripts import Script
+from .shards import client_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Inbox:
     def __init__(
         self, client: redis.Redis, keys: Keys, *, retention_s: int, keep_s: int | None = None
     ) -> None:
-        self._client: Any = client  # redis-py's types allow for bytes at every turn
+        self._client = client_of(client, keys.prefix)
         self._keys = keys
         self._kept = {"retention_s": retention_s, "keep_s": keep_s or retention_s}
         self._enqueue = Script(client, keys.prefix, "enqueue")

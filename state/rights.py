@@ -9,23 +9,25 @@ from typing import Any
 
 import redis
 
-_PROBE = "courier:doctor:"
+from .keys import Keys
+from .shards import client_of
 
 
-def missing_rights(client: redis.Redis, db: int = 0) -> tuple[list[str], list[str]]:
+def missing_rights(client: redis.Redis, keys: Keys, db: int = 0) -> tuple[list[str], list[str]]:
     """What a producer needs and this user may not do, and what a worker needs beyond that.
 
     Each is tried on a key or channel that nobody else uses, or by listening to a channel.
 
     Args:
         client: a connection with `decode_responses`.
+        keys: of an account; on a cluster, the node that holds it is asked.
         db: the number of the database.
 
     Raises:
         redis.RedisError: Redis does not answer, or answers with another error.
     """
-    any_client: Any = client
-    key = _PROBE + secrets.token_hex(8)
+    key = keys.of("doctor", secrets.token_hex(8))
+    any_client = client_of(client, key)
     producers: dict[str, Callable[[], object]] = {
         "+@connection": any_client.ping,
         "~courier:* +@write": lambda: any_client.set(key, "1", px=1_000),

@@ -11,6 +11,8 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
+from .shards import client_of
+
 _PACKAGE = "attribute_courier.state.lua"
 _INCLUDE = "-- include: "
 
@@ -28,9 +30,9 @@ class Script:
     """
 
     def __init__(self, client: redis.Redis, prefix: str, name: str) -> None:
-        self._client = client
+        self._client = client_of(client, prefix)
         self._prefix = prefix
-        self._script = client.register_script(source(name))
+        self._script = self._client.register_script(source(name))
 
     def __call__(self, *raw: str, **arg: object) -> Any:
         """Run it. Its text is sent only to a server that does not know it.
