@@ -206,6 +206,12 @@ class Settings:
             raise Fault("hook_retention_s", "must not be longer than {outcome_retention_s}")
         if strangers := sorted(self.api_keys.keys() - set(accounts)):
             raise Fault("api_keys", f"{{accounts}} does not name {', '.join(strangers)}")
+        if self.redis.kind == "cluster" and self.broker_url is None:
+            raise Fault(
+                "broker_url",
+                "is needed beside a cluster in {redis_url}: Celery sends no messages over a Redis "
+                "Cluster. Name one Redis, or RabbitMQ",
+            )
         self._check_for_plain_http("api_url", self.api_url, "send the API key in the clear")
         if self.hook_url is not None:
             shows = "show what became of jobs to the network"

@@ -66,6 +66,16 @@ class Node(EmbeddedRedis):
             return client.execute_command(*command)
 
     @property
+    def is_up(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.running
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it takes writes, as far as it knows."""
+        return bool(self.ask("ROLE")[0] == "master")
+
+    @property
     def id(self) -> str:
         """As the others know it."""
         return str(self.ask("CLUSTER MYID"))
@@ -126,11 +136,28 @@ class Cluster:
 
     def _is_well(self, node: Node) -> bool:
         slots = node.ask("CLUSTER SLOTS")
+        link = node.ask("INFO", "replication").get("master_link_status", "up")
         return (
             node.info("cluster_state") == "ok"
+            and link == "up"
             and len(slots) == len(self.primaries)
             and all(len(each) == 3 + len(self.replicas[0]) for each in slots)
         )
+
+    def mend(self) -> None:
+        """Start what is down, and wait until each shard has its replicas again."""
+        for node in self.nodes:
+            if not node.is_up:
+                node.start()
+        wait_until(
+            lambda: all(self._is_well(node) for node in self.nodes), what="the cluster is well"
+        )
+
+    def flush(self) -> None:
+        """Empty all of it."""
+        for node in self.nodes:
+            if node.is_primary:
+                node.ask("FLUSHALL")
 
     def shard_of(self, account: str) -> int:
         """Which of the primaries had an account's slot at the start."""
@@ -141,17 +168,28 @@ class Cluster:
         return (f"a{n}" for n in range(1_000) if self.shard_of(f"a{n}") == shard)
 
     def holder(self, account: str) -> Node:
-        """The primary that holds an account now, as most nodes say."""
+        """The primary that holds an account now, as it says itself."""
+        return wait_until(lambda: self._holder(account), what=f"somebody holds {account}")
+
+    def _holder(self, account: str) -> Node | None:
         slot = key_slot(account.encode())
         for node in self.nodes:
-            try:
-                slots = node.ask("CLUSTER SLOTS")
-            except redis.RedisError:
-                continue
-            for first, last, (_, port, *_), *_ in slots:
-                if first <= slot <= last:
-                    return next(each for each in self.nodes if each.port == port)
-        raise AssertionError(f"nobody holds {account}")
+            if node.is_up and node.is_primary:
+                for first, last, (_, port, *_), *_ in node.ask("CLUSTER SLOTS"):
+                    if first <= slot <= last and port == node.port:
+                        return node
+        return None
+
+    def replica(self, account: str) -> Node:
+        """A replica of the primary that holds an account."""
+        holder = self.holder(account)
+        known = holder.ask("CLUSTER NODES")
+        ports = [
+            int(place.partition("@")[0].rpartition(":")[2])
+            for place, each in known.items()
+            if each["master_id"] == holder.id
+        ]
+        return next(node for node in self.nodes if node.port in ports)
 
     def move(self, account: str, to: Node, *, pause_s: float = 0.0) -> None:
         """Move an account's slot, key by key, as `redis-cli --cluster reshard` does."""
