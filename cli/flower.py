@@ -47,7 +47,6 @@ def command(port: int, host: str) -> None:
         # By the environment, since the arguments of a process are everybody's to read.
         os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth.reveal()
     app = make_celery(settings)
-    app.conf.broker_transport = None  # Flower looks at queues by the scheme of the broker's URL
     app.set_default()  # of which Flower asks a task's result
     try:
         app.start(["flower", f"--address={host}", f"--port={port}"])

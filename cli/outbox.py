@@ -18,6 +18,7 @@ from ..jobs.errors import NotReachable
 from ..producers.wakeup import WakeUp
 from ..state.inbox import Inbox
 from ..state.keys import Keys
+from ..state.scripts import Replicas
 from .extras import needing
 from .main import EXIT_UNREACHABLE, Failure
 
@@ -85,7 +86,9 @@ def _relay() -> Iterator[Relay]:
         from ..worker.relay import Relay, describe
     client = connect_patiently(settings)
     inboxes = {
-        name: Inbox(client, Keys(name), retention_s=settings.retention_s)
+        name: Inbox(
+            client, Keys(name), retention_s=settings.retention_s, replicas=Replicas.of(settings)
+        )
         for name in settings.accounts
     }
     wakeup = WakeUp(settings, client)

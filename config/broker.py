@@ -4,44 +4,53 @@ from __future__ import annotations
 
 import select
 import time
+from functools import cached_property
 from typing import Any
 
+import kombu
 import redis
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu_redis
 
 from . import connections
-from .redis_errors import WrongServerError, code_of
+from .redis_errors import WrongServerError
+from .settings import Settings
 
 SILENCE_S = 5.0
 """After so long without an answer to a pop that waits a second, a connection counts as lost."""
 
 
-class _Mistrustful:
-    """Takes each error *answer* for a lost connection.
+class BrokerConnection(kombu.Connection):
+    """Kombu's connection. Its channels go the way to Redis that all our connections go.
 
-    Celery's worker ends with an error answer that it does not expect. After a lost connection it
-    connects again, as often as it takes.
+    Args:
+        settings: of the courier.
+        args, options: as Kombu takes them.
     """
 
-    def is_wrong_server(self, error: redis.ResponseError) -> bool:
-        # Kombu loads a script when Redis says that it does not know it.
-        return code_of(error) != "NOSCRIPT"
+    def __init__(self, *args: Any, settings: Settings, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._settings = settings
 
+    @cached_property
+    def way(self) -> connections.Way:
+        """To Redis."""
+        return connections.way_to(self._settings)
 
-class Connection(_Mistrustful, connections.Connection):
-    """As `connections.Connection`."""
+    def clone(self, **options: Any) -> BrokerConnection:
+        """Another one like this."""
+        info = dict(self._info(resolve=False))
+        return BrokerConnection(**{**info, "settings": self._settings, **options})
 
-
-class TLSConnection(_Mistrustful, connections.TLSConnection):
-    """The same, encrypted."""
+    def as_uri(self, include_password: bool = False, *_args: Any, **_options: Any) -> str:
+        """Redis's address: Kombu's own text names the Python class of the transport."""
+        address = self._settings.redis
+        return address.url().reveal() if include_password else address.shown()
 
 
 class Channel(kombu_redis.Channel):
     """Kombu's channel."""
 
-    connection_class = Connection
-    connection_class_ssl = TLSConnection
     # Closing, Kombu puts back what was not acknowledged; when it closes since Redis is away, that
     # attempt can end the worker. The inbox and the leases put back what matters.
     do_restore = False
@@ -77,8 +86,20 @@ class Channel(kombu_redis.Channel):
             raise WrongServerError(str(error)) from error
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        client: Any = self.connection.client
+        # Kombu's pools wrap a connection in one of their own.
+        broker = client._pool.connection if hasattr(client, "_pool") else client
+        way = broker.way
+        # Kombu derives a class of its own from it, which tells its event loop of a lost connection.
+        self.connection_class = self.connection_class_ssl = way.connection_class
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
-        return params | {"protocol": connections.PROTOCOL}
+        place = ("host", "port", "username", "password", "db", "path")
+        others = {
+            name: value
+            for name, value in params.items()
+            if name not in place and not name.startswith("ssl_")
+        }
+        return {**others, **way.options, "mistrustful": True}
 
 
 class Transport(kombu_redis.Transport):

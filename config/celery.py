@@ -10,7 +10,7 @@ variable `CELERY_…`, no current app, no connection pool; and it changes nothin
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -43,6 +43,9 @@ from .messages import (
 from .redis_url import RedisAddress
 from .settings import Settings
 
+if TYPE_CHECKING:
+    pass
+
 POOL_LIMIT = 10
 """Connections for sending messages, at most."""
 
@@ -54,14 +57,28 @@ class PlainLoader(AppLoader):
 
 
 class _AMQP(AMQP):
+    app: Any
     _producer_pool: Any
+
+    def Connection(  # type: ignore[override]  # noqa: N802
+        self, *args: Any, **options: Any
+    ) -> Connection:
+        """To the broker. Celery knows it by this name."""
+        from .broker import BrokerConnection
+
+        settings: Settings = self.app.settings
+        if settings.broker is None:
+            return Connection(*args, **options)
+        if settings.own_broker:
+            settings = settings.of_broker()
+        return BrokerConnection(*args, settings=settings, **options)
 
     @property
     def producer_pool(self) -> ProducerPool:
         """Of our own connections. Kombu's pools are shared by all Celery apps of a process."""
         if self._producer_pool is None:
             self._producer_pool = ProducerPool(
-                self.app.pool,  # type: ignore[arg-type]  # the stubs take it for another kind
+                self.app.pool,
                 limit=POOL_LIMIT,
             )
         pool: ProducerPool = self._producer_pool
@@ -90,10 +107,10 @@ class CourierCelery(Celery):
 
     # Celery takes CELERY_BROKER_URL and its like before what is configured.
     def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
-        return super().connection_for_read(url or self.settings.messages_url.reveal(), **options)
+        return super().connection_for_read(url or _broker_url(self.settings), **options)
 
     def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
-        return super().connection_for_write(url or self.settings.messages_url.reveal(), **options)
+        return super().connection_for_write(url or _broker_url(self.settings), **options)
 
     @property
     def pool(self) -> Any:
@@ -101,6 +118,13 @@ class CourierCelery(Celery):
             self._ensure_after_fork()  # type: ignore[attr-defined]
             self._pool = self.connection_for_write().Pool(limit=POOL_LIMIT)
         return self._pool
+
+
+def _broker_url(settings: Settings) -> str:
+    """What Kombu is to parse. Where to connect `BrokerConnection` knows."""
+    if settings.broker is None or settings.broker.kind == "single":
+        return settings.messages_url.reveal()
+    return f"redis://localhost/{settings.broker.db}"
 
 
 def _tls(address: RedisAddress) -> dict[str, Any]:
@@ -114,7 +138,7 @@ def make_celery(settings: Settings) -> CourierCelery:
     """The application for `settings`."""
     app = CourierCelery(settings)
     app.conf.update(
-        broker_url=settings.messages_url.reveal(),
+        broker_url=_broker_url(settings),
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,  # an error answer within a transaction's answer
         broker_connection_max_retries=None,  # the default gives up after 100

@@ -4,7 +4,8 @@ Three things are the connection's business, so that no caller has to think of th
 
 - **Another server.** After a failover the old primary may live on as a replica and keep its
   connections. An answer that says so ends the connection, and counts as a lost one: it is retried
-  on a new connection, which finds the new primary. Our scripts may all be run twice.
+  on a new connection, which finds the new primary. Our scripts may all be run twice. Where
+  Sentinels name the primary, each new connection asks them. Of a cluster, see `cluster`.
 - **Silence.** A connection that was dropped without a word is noticed within seconds.
 - **Time.** Within `until(...)` connecting, sending and reading end with the deadline.
 """
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,8 +28,9 @@ from redis.backoff import FullJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from .cluster import ClusterClient, Node, Nodes
-from .redis_errors import WrongServerError, code_of, text_of
-from .redis_url import written_node
+from .redis_errors import TimeIsUpError, WrongServerError, code_of, text_of
+from .redis_url import RedisAddress, written_node
+from .sentinels import Sentinels
 from .settings import Settings
 
 Client = redis.Redis
@@ -39,6 +42,9 @@ PATIENT_TIMEOUT_S = 5.0
 """What a worker waits for an answer. No script runs nearly as long."""
 CONNECT_TIMEOUT_S = 2.0
 """What a worker waits for a new connection: short, so that it goes on soon once Redis is well."""
+
+SENTINEL_TIMEOUT_S = 1.0
+"""What a worker waits for a Sentinel's answer, and for a connection to it: others know it, too."""
 
 AGE_S = 10.0
 """A connection older than this is opened anew before it is used again."""
@@ -112,42 +118,128 @@ def connect_briefly(settings: Settings) -> redis.Redis:
 
 
 def _client(settings: Settings, **options: Any) -> redis.Redis:
-    address = settings.redis
-    if not address.verified:
-        options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    node_s = options["socket_connect_timeout"] / 2
+    way = way_to(settings, sentinel_timeout_s=node_s)
     options |= {
-        "db": address.db,
-        "username": address.username,
-        "password": address.password.reveal() if address.password else None,
         # Before redis-py 6, a command is tried again only after the errors that are named here.
         "retry_on_error": [redis.ConnectionError, redis.TimeoutError],
-        "protocol": PROTOCOL,
         "decode_responses": True,
         # What is not UTF-8 comes through as lone surrogates, which no schema lets pass, instead
         # of an exception far from whoever could name the entry. `_Packer` sends it back as it was.
         "encoding_errors": "surrogateescape",
     }
-    plain = TLSConnection if address.tls else Connection
-    if address.kind == "cluster":
-        asking = {**options, "retry": Retry(NoBackoff(), retries=0)}
-        nodes = Nodes(
-            address.nodes,
-            lambda node: _slots(
-                _Pool(connection_class=plain, host=node[0], port=node[1], **asking)
-            ),
-        )
-        of_cluster = TLSClusterConnection if address.tls else ClusterConnection
-        return ClusterClient(
-            nodes,
-            lambda slot: _Pool(connection_class=of_cluster, nodes=nodes, slot=slot, **options),
-        )
-    pool = _Pool(connection_class=plain, host=address.host, port=address.port, **options)
+
+    def pool(**which: Any) -> _Pool:
+        return _Pool(connection_class=way.connection_class, **{**way.options, **options, **which})
+
+    if settings.redis.kind == "cluster":
+        return ClusterClient(way.options["nodes"], lambda slot: pool(slot=slot))
+    return redis.Redis.from_pool(pool())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How to connect to Redis: what a pool of redis-py takes, Kombu's too."""
+
+    connection_class: type[Any]
+    options: dict[str, Any]
+    """Of the class, without times, retries and decoding."""
+
+
+def way_to(
+    settings: Settings,
+    address: RedisAddress | None = None,
+    *,
+    sentinel_timeout_s: float = SENTINEL_TIMEOUT_S,
+) -> Way:
+    """The way to an address, whatever its kind.
+
+    Args:
+        settings: have the certificates, and the password of Sentinels.
+        address: the one of the settings unless given.
+        sentinel_timeout_s: seconds that a Sentinel may take to connect, and to answer.
+    """
+    address = address or settings.redis
+    password = address.password.reveal() if address.password else None
+    options: dict[str, Any] = {
+        "db": address.db,
+        "username": address.username,
+        "password": password,
+        "protocol": PROTOCOL,
+    }
+    tls = _tls_options(settings, address) if address.tls else {}
+    match address.kind:
+        case "unix":
+            return Way(connection_class=SocketConnection, options={**options, "path": address.path})
+        case "sentinel":
+            sentinels = Sentinels(
+                address.master,
+                {
+                    node: _sentinel(settings, node, tls, sentinel_timeout_s)
+                    for node in address.nodes
+                },
+            )
+            return Way(
+                connection_class=TLSSentinelConnection if tls else SentinelConnection,
+                options={**options, **tls, "sentinels": sentinels},
+            )
+        case "single":
+            return Way(
+                connection_class=TLSConnection if tls else Connection,
+                options={**options, **tls, "host": address.host, "port": address.port},
+            )
+        case "cluster":
+            asked = {**options, **tls}
+            nodes = Nodes(
+                address.nodes, lambda node: _slots(_one_of_several(node, asked, sentinel_timeout_s))
+            )
+            return Way(
+                connection_class=TLSClusterConnection if tls else ClusterConnection,
+                options={**options, **tls, "nodes": nodes},
+            )
+
+
+def _sentinel(
+    settings: Settings, node: tuple[str, int], tls: dict[str, Any], timeout_s: float
+) -> redis.Redis:
+    password = settings.sentinel_password
+    options = {"password": password.reveal() if password else None, "protocol": PROTOCOL, **tls}
+    return _one_of_several(node, options, timeout_s)
+
+
+def _slots(node: redis.Redis) -> Any:
+    with node:
+        return node.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+
+
+def _one_of_several(
+    node: tuple[str, int], options: dict[str, Any], timeout_s: float
+) -> redis.Redis:
+    pool = _Pool(
+        connection_class=TLSConnection if "ssl_cert_reqs" in options else Connection,
+        host=node[0],
+        port=node[1],
+        decode_responses=True,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), retries=0),  # there are others to ask
+        **options,
+    )
     return redis.Redis.from_pool(pool)
 
 
-def _slots(pool: _Pool) -> Any:
-    with redis.Redis.from_pool(pool) as node:
-        return node.execute_command("CLUSTER SLOTS")
+def _tls_options(settings: Settings, address: RedisAddress) -> dict[str, Any]:
+    files = {
+        "ssl_ca_certs": settings.redis_ca_file,
+        "ssl_certfile": settings.redis_cert_file,
+        "ssl_keyfile": settings.redis_key_file,
+    }
+    return {
+        # Before redis-py 6, the name in the certificate is not looked at unless one asks for it.
+        "ssl_check_hostname": address.verified,
+        "ssl_cert_reqs": "required" if address.verified else "none",
+        **{name: str(path) for name, path in files.items() if path is not None},
+    }
 
 
 class _Packer:
@@ -178,62 +270,116 @@ def _as_bytes(arg: Any) -> Any:
     return arg.encode(errors="surrogateescape") if isinstance(arg, str) else arg
 
 
-class Connection(redis.Connection):
-    """A connection to Redis that does what this module's text says."""
+class _Connection(redis.connection.AbstractConnection):
+    """What all of our connections do: what this module's text says.
+
+    Args:
+        mistrustful: whether each error answer counts as a lost connection. Celery's worker ends
+            with one that it does not expect; after a lost connection it connects again, as often
+            as it takes.
+    """
 
     met_wrong_server = False
     """Whether it led to a server that is not, or not now, the one to ask."""
     opened_s = 0.0
     """When, by `time.monotonic()`."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, mistrustful: bool = False, **options: Any) -> None:
         # Each of these would cost a new connection a round trip: CLIENT SETNAME, and CLIENT
         # SETINFO, twice.
         options |= {"client_name": None, **_NO_SETINFO}
-        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
         options["command_packer"] = _Packer()
-        super().__init__(**options)  # type: ignore[no-untyped-call]
+        super().__init__(**options)
+        self._mistrustful = mistrustful
         self._step_s: float | None = options.get("socket_timeout")
         self._connect_step_s: float | None = options.get("socket_connect_timeout")
 
     def _connect(self) -> Any:
         self.opened_s = _tries_s[threading.get_ident()] = time.monotonic()
-        self.socket_timeout = _bounded(self._step_s)
-        self.socket_connect_timeout = _bounded(self._connect_step_s)
-        return super()._connect()  # type: ignore[no-untyped-call]
+        self.socket_timeout = bounded(self._step_s)
+        self.socket_connect_timeout = bounded(self._connect_step_s)
+        return super()._connect()  # type: ignore[no-untyped-call, safe-super]
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         if self._sock is not None:
-            self._sock.settimeout(_bounded(self._step_s))
+            self._sock.settimeout(bounded(self._step_s))
         super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         if self._sock is not None and _deadline_s.get() is not None:
-            self._sock.settimeout(_bounded(self._step_s))
+            self._sock.settimeout(bounded(self._step_s))
         try:
             return super().read_response(*args, **options)
         except redis.ResponseError as error:
-            if not self.is_wrong_server(error):
+            if not self._is_wrong_server(error):
                 raise
             self.disconnect()  # type: ignore[no-untyped-call]
             self.met_wrong_server = True
             raise WrongServerError(f"{code_of(error)} {text_of(error)}") from error
 
-    def is_wrong_server(self, error: redis.ResponseError) -> bool:
+    def _is_wrong_server(self, error: redis.ResponseError) -> bool:
         """Whether this answer means that another server, or the same later, is to be asked."""
-        return code_of(error) in _NOT_HERE
+        code = code_of(error)
+        # Kombu loads a script when Redis says that it does not know it.
+        return code in _NOT_HERE or (self._mistrustful and code != "NOSCRIPT")
+
+
+class Connection(_Connection, redis.Connection):
+    """A connection to a host."""
+
+    def __init__(self, **options: Any) -> None:
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+        super().__init__(**options)
+
+
+class TLSConnection(Connection, redis.SSLConnection):
+    """The same, encrypted."""
+
+
+class SocketConnection(_Connection, redis.UnixDomainSocketConnection):
+    """A connection to a Unix socket."""
+
+    def __init__(self, **options: Any) -> None:
+        for of_tcp in ("socket_keepalive", "socket_keepalive_options", "host", "port"):
+            options.pop(of_tcp, None)
+        super().__init__(**options)
+
+
+class SentinelConnection(Connection):
+    """A connection to the primary that Sentinels name at the time."""
+
+    host: str
+    port: int
+
+    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
+        super().__init__(**options)
+        self._sentinels = sentinels
+
+    def _connect(self) -> Any:
+        self.host, self.port = self._sentinels.primary()
+        try:
+            return super()._connect()
+        except TimeoutError as error:
+            # redis-py would leave out whereto.
+            raise redis.TimeoutError(f"Timeout connecting to {self.host}:{self.port}") from error
+
+
+class TLSSentinelConnection(SentinelConnection, TLSConnection):
+    """The same, encrypted."""
 
 
 class ClusterConnection(Connection):
     """A connection to the node of a cluster that holds a slot; for None to any node."""
 
+    host: str
+    port: int
     _node: Node | None = None
     """The node, once it is known."""
 
-    def __init__(self, *, nodes: Nodes, slot: int | None, **options: Any) -> None:
+    def __init__(self, *, nodes: Nodes, slot: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
         self._nodes = nodes
         self._slot = slot
-        super().__init__(**options)
 
     def connect(self, *args: Any, **options: Any) -> None:
         with self._doubting():
@@ -241,7 +387,7 @@ class ClusterConnection(Connection):
 
     def _connect(self) -> Any:
         self._node = None
-        within_s = _bounded(self._connect_step_s)
+        within_s = bounded(self._connect_step_s)
         self._node = self.host, self.port = self._nodes.holder(self._slot, within_s=within_s)
         with self._doubting():
             return super()._connect()
@@ -250,11 +396,10 @@ class ClusterConnection(Connection):
         with self._doubting():  # behind a connection that still stands, a node may have stopped
             return super().read_response(*args, **options)
 
-    def is_wrong_server(self, error: redis.ResponseError) -> bool:
-        """Whether this answer means that another node, or the same later, is to be asked."""
+    def _is_wrong_server(self, error: redis.ResponseError) -> bool:
         if isinstance(error, redis.exceptions.MovedError):
             self._nodes.moved(error.slot_id, (error.host or self.host, error.port))
-        return code_of(error) in ("MOVED", "ASK", "TRYAGAIN") or super().is_wrong_server(error)
+        return code_of(error) in ("MOVED", "ASK", "TRYAGAIN") or super()._is_wrong_server(error)
 
     @contextmanager
     def _doubting(self) -> Iterator[None]:
@@ -268,6 +413,10 @@ class ClusterConnection(Connection):
             raise
 
 
+class TLSClusterConnection(ClusterConnection, TLSConnection):
+    """The same, encrypted."""
+
+
 class _Pool(redis.ConnectionPool):
     def release(self, connection: Any) -> None:
         """Put a connection back. Where it led to a replica, so do the others that were open then.
@@ -275,7 +424,7 @@ class _Pool(redis.ConnectionPool):
         A replica answers reads, with what was true before the failover, and nothing says so. So no
         connection grows old.
         """
-        if isinstance(connection, Connection) and time.monotonic() > connection.opened_s + AGE_S:
+        if isinstance(connection, _Connection) and time.monotonic() > connection.opened_s + AGE_S:
             connection.disconnect()  # type: ignore[no-untyped-call]
         super().release(connection)
         if getattr(connection, "met_wrong_server", False):
@@ -283,24 +432,16 @@ class _Pool(redis.ConnectionPool):
             self.disconnect(inuse_connections=False)
 
 
-class TLSConnection(Connection, redis.SSLConnection):
-    """The same, encrypted."""
-
-
-class TLSClusterConnection(ClusterConnection, TLSConnection):
-    """The same, encrypted."""
-
-
-def _bounded(step_s: float | None) -> float | None:
+def bounded(step_s: float | None) -> float | None:
     """The time that a step may take: its own, or what is left of the whole.
 
     Raises:
-        redis.TimeoutError: nothing is left.
+        TimeIsUpError: nothing is left.
     """
     deadline_s = _deadline_s.get()
     if deadline_s is None:
         return step_s
     left_s = deadline_s - time.monotonic()
     if left_s <= 0:
-        raise redis.TimeoutError("the time for this call is up")
+        raise TimeIsUpError("the time for this call is up")
     return left_s if step_s is None else min(step_s, left_s)

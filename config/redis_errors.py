@@ -1,6 +1,10 @@
 """What to tell people when Redis does not answer, or answers with an error.
 
-WrongServerError
+RedisError
+├── TimeIsUpError
+├── SentinelError
+├── NotReplicatedError
+└── WrongServerError
 """
 
 from __future__ import annotations
@@ -39,6 +43,23 @@ _CHECK = "check COURIER_REDIS_URL, and that it runs there"
 _WAITS = "nothing is lost: it goes on by itself"
 
 
+class TimeIsUpError(redis.TimeoutError):
+    """Raised when the caller's time is up, whatever was being done."""
+
+
+class SentinelError(redis.ConnectionError):
+    """Raised when Sentinels name no primary. Its text says why, in words."""
+
+
+class NotReplicatedError(redis.RedisError):
+    """Raised when Redis took something, and too few replicas acknowledged it in time."""
+
+    def __init__(self, acknowledged: int, wanted: int) -> None:
+        self.acknowledged = acknowledged
+        self.wanted = wanted
+        super().__init__(f"{acknowledged} of {wanted} replicas acknowledged it in time")
+
+
 class WrongServerError(redis.ConnectionError):
     """Raised when Redis answers that it is not, or not now, the server to ask.
 
@@ -60,6 +81,7 @@ _CODES: dict[type[Exception], str] = {
     redis.exceptions.TryAgainError: "TRYAGAIN",
     redis.exceptions.ClusterCrossSlotError: "CROSSSLOT",
 }
+_CONNECTING = re.compile(r"connecting to (\S+?:\d+)")
 _WORD = re.compile(r"[A-Z]{3,}(?= )")
 
 
@@ -106,9 +128,14 @@ def describe_redis_error(settings: Settings, error: Exception) -> str:
 
 
 def _what(error: Exception, settings: Settings) -> str:
+    if isinstance(error, NotReplicatedError):
+        return (
+            f"took it, and {error} (COURIER_WAIT_REPLICAS): it is delivered, unless the primary "
+            "fails before a replica has it. Asking again with the same idempotency key is safe"
+        )
     code, worker = code_of(error), worker_rights(settings.redis.db)
     if not code:
-        return _silence(error)
+        return _silence(error, settings)
     answer = f"{code} {text_of(error)}" if code != "ERR" else text_of(error)
     answer = answer[:300].rstrip(".")
     match code:
@@ -136,6 +163,8 @@ def _what(error: Exception, settings: Settings) -> str:
                 "of value than the courier's; `courier ping` names it"
             )
         case "READONLY":
+            if settings.redis.kind == "sentinel":
+                return f"is a replica, which takes no writes ({answer}): a failover; {_WAITS}"
             return (
                 f"is a replica, which takes no writes ({answer}): COURIER_REDIS_URL must lead to "
                 f"the primary. After a failover {_WAITS}"
@@ -156,30 +185,47 @@ def _what(error: Exception, settings: Settings) -> str:
     return f"answers with an error ({answer})"
 
 
-def _silence(error: Exception) -> str:
+def _silence(error: Exception, settings: Settings) -> str:
     causes: list[BaseException | None] = [error, error.__cause__, error.__context__]
     text = str(error)
+    if isinstance(error, SentinelError):
+        return f"is not found: {text}"
+    named = _CONNECTING.search(text) if settings.redis.kind == "sentinel" else None
+    if named:
+        reason = "it does not answer in time"
+        if not isinstance(error, redis.TimeoutError):
+            reason = f"it does not answer ({reason_of(text)})"
+        return (
+            f"is {named[1]}, its Sentinels say: {reason}. A failover takes some seconds; if it "
+            "lasts, this address cannot be reached from here: see `announce-ip` in its "
+            "configuration and the Sentinels'"
+        )
     if isinstance(error, redis.TimeoutError):
         return f"does not answer in time; {_CHECK}"
     if "max number of clients" in text:
         return f"answers with an error ({text}): raise its maxclients, or end some of its clients"
     if any(isinstance(each, ssl.SSLError) for each in causes) or "SSL" in text:
         return (
-            f"cannot be talked to by TLS ({_reason(text)}): check that it speaks TLS "
+            f"cannot be talked to by TLS ({reason_of(text)}): check that it speaks TLS "
             "(rediss://) and that its certificate is valid; a CA of your own is named by "
-            "SSL_CERT_FILE"
+            "COURIER_REDIS_CA_FILE, and a client's certificate, if it asks for one, by "
+            "COURIER_REDIS_CERT_FILE"
         )
     if any(isinstance(each, socket.gaierror) for each in causes) or "Name or service" in text:
-        return f"does not answer: its name is not known ({_reason(text)}); check COURIER_REDIS_URL"
+        return (
+            f"does not answer: its name is not known ({reason_of(text)}); check COURIER_REDIS_URL"
+        )
     if isinstance(error, redis.InvalidResponse):
         return f"is no Redis: its answer cannot be read; {_CHECK}"
     if isinstance(error, (redis.ConnectionError, OSError)):
-        return f"does not answer ({_reason(text)}); {_CHECK}"
+        return f"does not answer ({reason_of(text)}); {_CHECK}"
     return f"cannot be used ({type(error).__name__})"
 
 
-def _reason(text: str) -> str:
-    """`Error 111 connecting to host:6379. Connection refused.` → `Connection refused`."""
+def reason_of(text: str) -> str:
+    """Why a connection failed, without what redis-py says of the place.
+
+    `Error 111 connecting to host:6379. Connection refused.` → `Connection refused`."""
     text = re.sub(r"^Error \S+ (while writing to socket|connecting to \S+)\. ", "", text)
     text = re.sub(r"^Error while reading from \S+ ?: ?", "", text).strip("() .")
     text = re.sub(r"^\d+, ['\"](.*)['\"]$", r"\1", text.strip("() ."))

@@ -12,9 +12,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import SplitResult, urlsplit
 
+from .certificates import ca_fault, file_fault
 from .durations import parse_duration
 from .embedded import with_password
 from .redis_url import parse_redis_url
@@ -196,11 +198,6 @@ def flower_basic_auth(given: object) -> Secret:
 def redis_url(given: object) -> Secret:
     """An address of Redis, with the password of the embedded one where `courier up` runs it."""
     address = with_password(parse_redis_url(text(given)))
-    if address.kind not in ("single", "cluster"):
-        raise ValueError(
-            f"{address.kind}:// is not supported in this release; "
-            "name one Redis as redis://host:6379/0"
-        )
     url = address.url()
     return DefaultAddress(url.reveal()) if isinstance(given, DefaultAddress) else url
 
@@ -249,6 +246,22 @@ def _check_login(url: str) -> None:
                 "('/' as %2F, '?' as %3F, '#' as %23, '@' as %40)"
             )
         _split(each)
+
+
+def readable_file(given: object) -> Path:
+    """The path of a file that can be read."""
+    path = given if isinstance(given, Path) else Path(text(given))
+    if fault := file_fault(path):
+        raise ValueError(fault)
+    return path
+
+
+def ca_file(given: object) -> Path:
+    """The path of a file with CAs."""
+    path = readable_file(given)
+    if fault := ca_fault(path):
+        raise ValueError(fault)
+    return path
 
 
 def api_url(given: object) -> str:

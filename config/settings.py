@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from . import rules
+from .certificates import client_certificate_fault, warn_if_open
 from .environment import near_misses
 from .errors import SettingsError
 from .redis_url import RedisAddress, parse_redis_url
@@ -58,6 +59,24 @@ class Settings:
         "COURIER_BROKER_URL", None, rules.broker_url
     )
     """Celery's broker, for messages and events; `redis_url` unless given. Secret, too."""
+    redis_ca_file: Setting[str | Path | None, Path | None] = Setting(
+        "COURIER_REDIS_CA_FILE", None, rules.ca_file
+    )
+    """CAs that signed Redis's certificate, beside the system's."""
+    redis_cert_file: Setting[str | Path | None, Path | None] = Setting(
+        "COURIER_REDIS_CERT_FILE", None, rules.readable_file
+    )
+    """The certificate that this client shows to Redis; its key may stand in it, too."""
+    redis_key_file: Setting[str | Path | None, Path | None] = Setting(
+        "COURIER_REDIS_KEY_FILE", None, rules.readable_file
+    )
+    """The key of that certificate."""
+    sentinel_password: Setting[str | Secret | None, Secret | None] = Setting(
+        "COURIER_SENTINEL_PASSWORD", None, rules.secret
+    )
+    """The Sentinels' own password; Redis's stands in `redis_url`."""
+    wait_replicas: Setting[int, int] = Setting("COURIER_WAIT_REPLICAS", 0, rules.whole(0, 10))
+    """Replicas that must have a job before `add_attributes` returns."""
     enabled: Setting[bool, bool] = Setting("COURIER_ENABLED", True, rules.yes)
     """Whether jobs are handed over; if not, producers check and drop them."""
     api_url: Setting[str, str] = Setting(
@@ -212,10 +231,27 @@ class Settings:
                 "is needed beside a cluster in {redis_url}: Celery sends no messages over a Redis "
                 "Cluster. Name one Redis, or RabbitMQ",
             )
+        self._check_for_tls()
         self._check_for_plain_http("api_url", self.api_url, "send the API key in the clear")
         if self.hook_url is not None:
             shows = "show what became of jobs to the network"
             self._check_for_plain_http("hook_url", self.hook_url.reveal(), shows)
+
+    def _check_for_tls(self) -> None:
+        given = [
+            name
+            for name in ("redis_ca_file", "redis_cert_file", "redis_key_file")
+            if getattr(self, name) is not None
+        ]
+        if given and not self.redis.tls:
+            raise Fault(given[0], "is for TLS: {redis_url} must begin with rediss")
+        if self.redis_key_file is not None and self.redis_cert_file is None:
+            raise Fault("redis_key_file", "is the key of a certificate: set {redis_cert_file}, too")
+        if self.redis_cert_file is None:
+            return
+        if fault := client_certificate_fault(self.redis_cert_file, self.redis_key_file):
+            raise Fault("redis_key_file" if self.redis_key_file else "redis_cert_file", fault)
+        warn_if_open(self.redis_key_file or self.redis_cert_file)
 
     def _check_for_plain_http(self, name: str, url: str, harm: str) -> None:
         parts = urlsplit(url)
@@ -295,6 +331,7 @@ _VARIABLE_OF: dict[str, str] = {
 _IN_FILES: dict[str, tuple[str, Callable[[object], Any]]] = {
     "COURIER_BROKER_URL": ("broker_url", rules.broker_url),
     "COURIER_HOOK_SECRET": ("hook_secrets", rules.hook_secrets),
+    "COURIER_SENTINEL_PASSWORD": ("sentinel_password", rules.secret),
 }
 """Variables with a `…_FILE` beside them → their field and rule; API keys have one, too."""
 

@@ -18,6 +18,7 @@ from ..state.inbox import Entry, Inbox, Known
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
 from ..state.removal import Removal
+from ..state.scripts import Replicas
 from .flower_event import tell_flower
 from .wakeup import WakeUp
 
@@ -43,7 +44,9 @@ class Intake:
 
     def __init__(self, settings: Settings, client: Client, wakeup: WakeUp, account: str) -> None:
         self._settings = settings
-        self._inbox = Inbox(client, Keys(account), retention_s=settings.retention_s)
+        self._inbox = Inbox(
+            client, Keys(account), retention_s=settings.retention_s, replicas=Replicas.of(settings)
+        )
         self._outcomes = Outcomes(client, Keys(account))
         self._removal = Removal(
             client,

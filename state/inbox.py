@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import redis
 
@@ -11,7 +13,7 @@ from ..jobs.emails import mailbox_id_of
 from ..jobs.job import Lane
 from ..jobs.outcome import Reason
 from .keys import Keys, idempotency_hash
-from .scripts import Script
+from .scripts import Replicas, Script
 from .shards import client_of
 
 
@@ -80,15 +82,23 @@ class Inbox:
         keys: the account's keys.
         retention_s: seconds that idempotency keys and outcomes are remembered.
         keep_s: seconds that outcomes are kept that ended well; the retention unless given.
+        replicas: those that must have a job before it counts as taken, if any.
     """
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, *, retention_s: int, keep_s: int | None = None
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        *,
+        retention_s: int,
+        keep_s: int | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         self._client = client_of(client, keys.prefix)
         self._keys = keys
         self._kept = {"retention_s": retention_s, "keep_s": keep_s or retention_s}
         self._enqueue = Script(client, keys.prefix, "enqueue")
+        self._replicas = replicas
         self._take = Script(client, keys.prefix, "take")
         self._reject = Script(client, keys.prefix, "reject")
 
@@ -99,6 +109,9 @@ class Inbox:
 
         Args:
             wake: sent in the same step if a worker is to be woken, where the broker is this Redis.
+
+        Raises:
+            NotReplicatedError: they are in the inbox; too few replicas said that they have them.
         """
         jobs = []
         for entry in entries:
@@ -107,7 +120,10 @@ class Inbox:
                 job["idempotency"] = idempotency_hash(entry.idempotency_key)
             jobs.append(job)
         arg: dict[str, object] = {} if wake is None else {"wake": asdict(wake)}
-        to_wake, *known = self._enqueue(
+        enqueue: Callable[..., Any] = self._enqueue
+        if self._replicas is not None:
+            enqueue = partial(self._enqueue.replicated, self._replicas)
+        to_wake, *known = enqueue(
             *(entry.wire for entry in entries),
             lane=lane,
             jobs=jobs,

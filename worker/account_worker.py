@@ -96,7 +96,9 @@ class AccountWorker:
         self._notifier = notifier
         self._acceptance = Acceptance(
             account,
-            inbox=Inbox(client, keys, **kept),
+            inbox=Inbox(
+                client, keys, retention_s=settings.retention_s, keep_s=settings.outcome_retention_s
+            ),
             mailboxes=mailboxes,
             outcomes=outcomes,
             notifier=notifier,

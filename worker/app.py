@@ -32,6 +32,7 @@ from ..state.health import redis_health
 from ..state.inbox import Inbox
 from ..state.keys import Keys
 from ..state.layout import check_layout
+from ..state.scripts import Replicas
 from ..state.shards import by_shard
 from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
@@ -255,7 +256,12 @@ class Relaying(bootsteps.StartStopStep):
             ) from None
         for client, accounts in by_shard(_client(), settings.accounts):
             inboxes = {
-                name: Inbox(client, Keys(name), retention_s=settings.retention_s)
+                name: Inbox(
+                    client,
+                    Keys(name),
+                    retention_s=settings.retention_s,
+                    replicas=Replicas.of(settings),
+                )
                 for name in accounts
             }
             try:

@@ -1,6 +1,7 @@
 """How the pages come into Flower: handlers before its own, and a loader that knows two folders.
 
-Nothing of Flower is copied, and one thing is changed: how long it waits for a broker that is away.
+Nothing of Flower is copied, and two things are changed: how long it waits for a broker that is
+away, and how it reads the lengths of queues, since it cannot go all the ways to Redis that we can.
 What is relied on is `flower.urls`, the options, and one line of its navigation; so versions are
 named that this was tested with.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 import flower
 import flower.events as flower_events
+import flower.views as flower_views
 from flower.urls import handlers, settings
 from tornado.options import options
 from tornado.template import BaseLoader, Template
@@ -82,6 +84,7 @@ def add_pages(courier: Settings, *, metrics: Callable[[], bytes] | None = None) 
     """
     flower_events.time = _impatient()
     reader = Reader(courier)
+    flower_views.Broker = lambda *_args, **_options: reader
     handlers.insert(0, url(r"/metrics", MetricsPage, {"reader": reader, "more": metrics}))
     options.tasks_columns = COLUMNS
     options.format_task = shown_task

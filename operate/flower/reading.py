@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ...config import Settings
 from ...config.connections import connect_briefly, until
+from ...config.messages import KEY_PREFIX
 from ...config.redis_errors import RedisError, describe_redis_error
 from ...jobs.emails import normalized_email
 from ...jobs.errors import NotReachable
@@ -105,6 +107,19 @@ class Reader:
                 return ask()
         except RedisError as error:
             raise NotReachable(describe_redis_error(self.settings, error)) from error
+
+    async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """How many messages wait in queues, as Flower asks its own readers of brokers."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, self._lengths, list(names))
+
+    def _lengths(self, names: list[str]) -> list[dict[str, Any]]:
+        client: Any = self._client
+        return self._ask(
+            lambda: [
+                {"name": name, "messages": client.llen(f"{KEY_PREFIX}{name}")} for name in names
+            ]
+        )
 
     def _outcomes(self, account: str) -> Outcomes:
         return Outcomes(self._client, Keys(account))
