@@ -39,6 +39,14 @@ def worker_rights(db: int = 0) -> str:
     return f"{PRODUCER_RIGHTS.replace('+@read', f'{channels} +@read')} +info"
 
 
+def needed_rights(settings: Settings) -> tuple[str, str]:
+    """What the ACL user in `redis_url` needs: of a producer, and of all others."""
+    if settings.redis.kind == "cluster":  # which carries no messages
+        producer = f"{PRODUCER_RIGHTS} +cluster|slots"
+        return producer, f"{producer} +info"
+    return PRODUCER_RIGHTS, worker_rights(settings.redis.db)
+
+
 _CHECK = "check COURIER_REDIS_URL, and that it runs there"
 _WAITS = "nothing is lost: it goes on by itself"
 
@@ -133,7 +141,8 @@ def _what(error: Exception, settings: Settings) -> str:
             f"took it, and {error} (COURIER_WAIT_REPLICAS): it is delivered, unless the primary "
             "fails before a replica has it. Asking again with the same idempotency key is safe"
         )
-    code, worker = code_of(error), worker_rights(settings.redis.db)
+    code = code_of(error)
+    producer, worker = needed_rights(settings)
     if not code:
         return _silence(error, settings)
     answer = f"{code} {text_of(error)}" if code != "ERR" else text_of(error)
@@ -155,7 +164,7 @@ def _what(error: Exception, settings: Settings) -> str:
             return (
                 f"refuses a command, key or channel ({answer}): give the user of "
                 f"COURIER_REDIS_URL the rights. A worker needs: {worker} - "
-                f"a producer: {PRODUCER_RIGHTS}"
+                f"a producer: {producer}"
             )
         case "WRONGTYPE":
             return (
@@ -177,11 +186,20 @@ def _what(error: Exception, settings: Settings) -> str:
             return f"changes its role ({answer}); {_WAITS}"
         case "MISCONF" | "NOREPLICAS":
             return f"takes no writes ({answer}): mend that in Redis; {_WAITS} then"
-        case "MOVED" | "CROSSSLOT" | "CLUSTERDOWN":
+        case "CLUSTERDOWN" if settings.redis.kind == "cluster":
             return (
-                f"is part of a Redis Cluster ({answer}), which is not supported in this release: "
-                "COURIER_REDIS_URL must name one Redis"
+                f"does not serve this part of the cluster now ({answer}): is a primary down "
+                f"without a replica? {_WAITS.capitalize()}"
             )
+        case "MOVED" | "ASK" | "TRYAGAIN" if settings.redis.kind == "cluster":
+            return f"hands a slot over to another node ({answer}); {_WAITS}"
+        case "MOVED" | "ASK" | "TRYAGAIN" | "CROSSSLOT" | "CLUSTERDOWN":
+            return (
+                f"is part of a Redis Cluster ({answer}): name the cluster in COURIER_REDIS_URL, as "
+                "cluster://host:6379,host:6379, and another broker in COURIER_BROKER_URL"
+            )
+        case "ERR" if "cluster support disabled" in answer:
+            return f"is no cluster ({answer}): COURIER_REDIS_URL must be redis://host:6379/0"
     return f"answers with an error ({answer})"
 
 

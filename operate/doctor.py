@@ -16,7 +16,7 @@ from importlib.metadata import version
 
 from ..config import Settings, SettingsError
 from ..config.connections import Client, connect_briefly
-from ..config.redis_errors import PRODUCER_RIGHTS, RedisError, worker_rights
+from ..config.redis_errors import RedisError, needed_rights
 from ..config.settings import load_despite_faults
 from ..state.account import AccountStatus
 from ..state.clock import redis_time
@@ -265,14 +265,14 @@ def _rights(client: Client, settings: Settings) -> Iterator[Finding]:
     )
     user = settings.redis.username or "default"
     if producers or workers:
+        producer, worker = needed_rights(settings)
         who = "a producer or worker" if producers else "a worker, Flower or this command"
         yield Finding(
             part="Redis",
             what="rights",
             level="error",
             text=f"the user {user!r} lacks what {who} needs: {', '.join(producers + workers)}",
-            hint=f"ACL SETUSER {user} {worker_rights(db)} (a producer needs only: "
-            f"{PRODUCER_RIGHTS})",
+            hint=f"ACL SETUSER {user} {worker} (a producer needs only: {producer})",
         )
     else:
         yield Finding(

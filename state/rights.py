@@ -38,6 +38,9 @@ def missing_rights(client: redis.Redis, keys: Keys, db: int = 0) -> tuple[list[s
         "&courier:* +@pubsub": lambda: any_client.publish(key, ""),
         "&courier:*": partial(_listen, any_client, "subscribe", key),
     }
+    if any_client is not client:  # a cluster, which carries no messages
+        producers["+cluster|slots"] = lambda: any_client.execute_command("CLUSTER SLOTS")
+        return _refused(producers), _refused({"+info": lambda: any_client.info("server")})
     pidbox, events = f"courier:celery:/{db}.celery.pidbox", f"courier:celery:/{db}.celeryev/*"
     workers: dict[str, Callable[[], object]] = {
         "+info": lambda: any_client.info("server"),

@@ -202,7 +202,8 @@ class Cluster:
                 *("AUTH", PASSWORD, "KEYS", *keys),
             )
             time.sleep(pause_s)
-        for node in (to, source, *self.primaries):
+        others = (node for node in self.nodes if node.is_primary and node not in (to, source))
+        for node in (to, source, *others):
             node.ask("CLUSTER SETSLOT", slot, "NODE", to.id)
 
     def stop(self) -> None:
