@@ -199,6 +199,12 @@ def way_to(
             )
 
 
+def sentinels_of(client: redis.Redis) -> Sentinels | None:
+    """Those that a client asks for the primary, if it does."""
+    found: Sentinels | None = client.connection_pool.connection_kwargs.get("sentinels")
+    return found
+
+
 def _sentinel(
     settings: Settings, node: tuple[str, int], tls: dict[str, Any], timeout_s: float
 ) -> redis.Redis:

@@ -15,6 +15,7 @@ import ssl
 
 import redis
 
+from .rights import needed_rights
 from .settings import Settings
 
 RedisError = redis.RedisError
@@ -22,30 +23,6 @@ AuthenticationError = redis.AuthenticationError
 DataError = redis.DataError
 OutOfMemoryError = redis.OutOfMemoryError
 """These are for rooms that do not import redis."""
-
-PRODUCER_RIGHTS = (
-    "~courier:* &courier:* +@read +@write +@pubsub +@transaction +@scripting +@connection +time"
-)
-"""What the ACL user of an application needs, as `ACL SETUSER` takes it."""
-
-
-def worker_rights(db: int = 0) -> str:
-    """What the ACL user of a worker, of Flower and of the `courier` command needs.
-
-    The two long channels are patterns, which Redis allows only where they are listed letter by
-    letter; they hold the number of the database.
-    """
-    channels = f"&courier:celery:/{db}.celery.pidbox &courier:celery:/{db}.celeryev/*"
-    return f"{PRODUCER_RIGHTS.replace('+@read', f'{channels} +@read')} +info"
-
-
-def needed_rights(settings: Settings) -> tuple[str, str]:
-    """What the ACL user in `redis_url` needs: of a producer, and of all others."""
-    if settings.redis.kind == "cluster":  # which carries no messages
-        producer = f"{PRODUCER_RIGHTS} +cluster|slots"
-        return producer, f"{producer} +info"
-    return PRODUCER_RIGHTS, worker_rights(settings.redis.db)
-
 
 _CHECK = "check COURIER_REDIS_URL, and that it runs there"
 _WAITS = "nothing is lost: it goes on by itself"
@@ -142,7 +119,7 @@ def _what(error: Exception, settings: Settings) -> str:
             "fails before a replica has it. Asking again with the same idempotency key is safe"
         )
     code = code_of(error)
-    producer, worker = needed_rights(settings)
+    producer, worker = needed_rights(settings.redis)
     if not code:
         return _silence(error, settings)
     answer = f"{code} {text_of(error)}" if code != "ERR" else text_of(error)

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from ..config import Settings, SettingsError
-from ..config.connections import Client, connect_briefly
-from ..config.redis_errors import RedisError, needed_rights
+from ..config.connections import Client, connect_briefly, sentinels_of
+from ..config.redis_errors import RedisError
+from ..config.redis_url import written_node
+from ..config.rights import needed_rights
 from ..config.settings import load_despite_faults
 from ..state.account import AccountStatus
 from ..state.clock import redis_time
@@ -109,6 +111,7 @@ def _redis_and_what_is_in_it(
 ) -> Iterator[Finding]:
     client = connect_briefly(settings)
     try:
+        yield from _sentinels(client)
         found, redis_version = redis_fitness(client, settings)
         yield from (each for each in found if each.what in ("answer", "keys"))
         if any(each.what == "answer" for each in found) and not _answers(client):
@@ -121,6 +124,7 @@ def _redis_and_what_is_in_it(
         told = [as_finding(problem) for problem in picture.problems] if picture else []
         for redis in nodes:
             yield from _server(settings, redis, redis_version)
+            yield from _replicas(settings, redis)
             yield from _memory(redis)
         yield from (each for each in told if each.part == "Redis")
         yield from _rights(client, settings)
@@ -149,6 +153,48 @@ def _redis_and_what_is_in_it(
         yield unreachable(settings, error)
     finally:
         client.close()
+
+
+def _sentinels(client: Client) -> Iterator[Finding]:
+    """Who of the Sentinels answers, and which primary they name."""
+    sentinels = sentinels_of(client)
+    if sentinels is None:
+        return
+    found = sentinels.ask_all()
+    primaries = {primary for _, primary in found.named.values()}
+    said = [
+        f"{written_node(node)} names {written_node(primary)} as the primary"
+        for node, (_, primary) in found.named.items()
+    ]
+    said += [
+        f"{written_node(node)} {sentinels.in_words(fault)}" for node, fault in found.faults.items()
+    ]
+    hint = ""
+    if found.faults:
+        hint = "see to it that all Sentinels of COURIER_REDIS_URL run, and know the primary"
+    elif len(primaries) > 1:
+        hint = "in a failover they agree after some seconds; if not, look at their logs"
+    level: Level = "error" if not found.named else "warning" if hint else "ok"
+    yield Finding(part="Redis", what="sentinels", level=level, text="; ".join(said), hint=hint)
+
+
+def _replicas(settings: Settings, redis: RedisHealth) -> Iterator[Finding]:
+    """Whether there are as many as enqueueing waits for."""
+    wanted = settings.wait_replicas
+    if not wanted or redis.replicas is None:
+        return
+    few = redis.replicas < wanted
+    yield Finding(
+        part="Redis",
+        what="replicas",
+        level="error" if few else "ok",
+        text=f"{_at(redis.node)}enqueueing waits for {wanted} (COURIER_WAIT_REPLICAS), and "
+        f"{redis.replicas} are connected",
+        hint="until there are as many, every job is told to its producer as an error: see why "
+        "they are gone"
+        if few
+        else "",
+    )
 
 
 def _answers(client: Client) -> bool:
@@ -250,12 +296,11 @@ def _memory(redis: RedisHealth) -> Iterator[Finding]:
 
 
 def _rights(client: Client, settings: Settings) -> Iterator[Finding]:
-    db = settings.redis.db
     try:
         found, _ = ask_each(
             client,
             list(one_of_each(client, settings.accounts).values()),
-            lambda account: missing_rights(client, Keys(account), db),
+            lambda account: missing_rights(client, Keys(account), settings.redis),
         )
     except RedisError:  # not of rights; told above
         return
@@ -265,7 +310,7 @@ def _rights(client: Client, settings: Settings) -> Iterator[Finding]:
     )
     user = settings.redis.username or "default"
     if producers or workers:
-        producer, worker = needed_rights(settings)
+        producer, worker = needed_rights(settings.redis)
         who = "a producer or worker" if producers else "a worker, Flower or this command"
         yield Finding(
             part="Redis",

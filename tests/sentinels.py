@@ -99,26 +99,30 @@ class Sentinel:
 
 
 class Watched:
-    """A primary, a replica, and Sentinels that know of all of them.
+    """A primary, replicas, and Sentinels that know of all of them.
 
     Args:
         home: their directories are made there.
+        replicas: how many.
         sentinels: how many.
     """
 
-    def __init__(self, home: Path, *, sentinels: int = 3) -> None:
+    def __init__(self, home: Path, *, replicas: int = 2, sentinels: int = 3) -> None:
         self._stack = ExitStack()
-        self.servers = [EmbeddedRedis(home / f"redis-{n}", password=PASSWORD) for n in range(2)]
+        self.servers = [
+            EmbeddedRedis(home / f"redis-{n}", password=PASSWORD) for n in range(replicas + 1)
+        ]
         self._home, self._count = home, sentinels
         self.sentinels: list[Sentinel] = []
 
     def __enter__(self) -> Self:
         for server in self.servers:
             self._stack.enter_context(server)
-            self.client(server).config_set("masterauth", PASSWORD)
-        first, second = self.servers
-        self.client(second).execute_command("REPLICAOF", "127.0.0.1", port_of(first))  # type: ignore[no-untyped-call]
-        wait_until(lambda: self.replica_is_up(second), what="the replica has all")
+            self._set_up(server)
+        first, *others = self.servers
+        for server in others:
+            self.client(server).execute_command("REPLICAOF", "127.0.0.1", port_of(first))  # type: ignore[no-untyped-call]
+        self.wait_for_replicas()
         for n in range(self._count):
             sentinel = Sentinel(
                 self._home / f"sentinel-{n}", port_of(first), quorum=self._count // 2 + 1
@@ -137,14 +141,46 @@ class Watched:
             redis.Redis.from_url(server.url, decode_responses=True, socket_timeout=10)
         )
 
+    def start_again(self, server: EmbeddedRedis) -> None:
+        """One that was killed; the Sentinels make it a replica."""
+        server.start()
+        self._set_up(server)
+
+    def _set_up(self, server: EmbeddedRedis) -> None:
+        self.client(server).config_set("masterauth", PASSWORD)
+        self.client(server).config_set("repl-diskless-sync-delay", 0)
+
+    def wait_for_replicas(self) -> None:
+        """Until all servers but one are replicas that have all."""
+        wait_until(
+            lambda: sum(map(self.replica_is_up, self.servers)) == len(self.servers) - 1,
+            timeout_s=60,
+            what="the replicas have all",
+        )
+
+    @property
+    def primary(self) -> EmbeddedRedis:
+        """As the Sentinels agree; waits until they do."""
+        [port] = wait_until(
+            lambda: ports if len(ports := self._named()) == 1 else None,
+            what="the Sentinels agree on the primary",
+        )
+        return next(server for server in self.servers if port_of(server) == port)
+
+    def _named(self) -> set[int]:
+        return {sentinel.state()["port"] for sentinel in self.sentinels}
+
     def replica_is_up(self, server: EmbeddedRedis) -> bool:
-        found = self.client(server).info("replication")
+        try:
+            found = self.client(server).info("replication")
+        except redis.ConnectionError:
+            return False
         return found["role"] == "slave" and found["master_link_status"] == "up"
 
     def _knows_all(self, sentinel: Sentinel) -> bool:
         state = sentinel.state()
         found = state["num-slaves"], state["num-other-sentinels"]
-        return found == (1, self._count - 1) and state["flags"] == "master"
+        return found == (len(self.servers) - 1, self._count - 1) and state["flags"] == "master"
 
     @property
     def url(self) -> str:
@@ -154,8 +190,3 @@ class Watched:
     def fail_over(self) -> None:
         """In a coordinated way: the primary takes no more writes, and the replica has them all."""
         self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", MASTER, "COORDINATED")  # type: ignore[no-untyped-call]
-
-    def leads(self, server: EmbeddedRedis) -> bool:
-        """Whether all Sentinels name this one as the primary."""
-        port = port_of(server)
-        return all(sentinel.state()["port"] == port for sentinel in self.sentinels)

@@ -20,6 +20,7 @@ import pytest
 from attribute_courier.cli.main import main
 from attribute_courier.config import load_settings
 from attribute_courier.config.connections import connect_patiently
+from attribute_courier.config.rights import needed_rights
 from attribute_courier.jobs.errors import IdempotencyConflict, NotEnqueued, NotReachable
 from attribute_courier.operate.metrics import metrics_text
 from attribute_courier.producers import Producer, Receipt
@@ -29,7 +30,7 @@ from attribute_courier.state.mailboxes import Claim
 from ..cli_runner import CliRunner
 from ..conftest import Courier
 from ..flower import running_flower
-from ..redis_cluster import Cluster, running
+from ..redis_cluster import PASSWORD, Cluster, running
 from ..waiting import wait_until
 
 TIMES = int(os.environ.get("COURIER_TESTS_FAILOVERS", "1"))
@@ -172,9 +173,26 @@ def courier_says(*arguments: str) -> str:
     return done.output
 
 
-def test_accounts_on_three_shards(courier: Courier, accounts: list[str]) -> None:
-    """What every page of the documentation promises, for an account on each shard."""
-    worker = courier.start_worker()
+def as_user(cluster: Cluster, name: str, rights: str) -> str:
+    """The cluster's URL for a user that may do no more than this."""
+    for node in cluster.nodes:
+        node.ask("ACL", "SETUSER", name, "reset", "on", f">of-{name}", *rights.split())
+    return cluster.url.replace("//:", f"//{name}:", 1).replace(f":{PASSWORD}@", f":of-{name}@")
+
+
+def test_accounts_on_three_shards(
+    courier: Courier, cluster: Cluster, accounts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What every page of the documentation promises, for an account on each shard.
+
+    By users with the least rights.
+    """
+    producer, worker = needed_rights(load_settings().redis)
+    courier.environ["COURIER_REDIS_URL"] = as_user(cluster, "worker", worker)
+    monkeypatch.setenv("COURIER_REDIS_URL", as_user(cluster, "producer", producer))
+    courier.producer = Producer(load_settings())
+    monkeypatch.setenv("COURIER_REDIS_URL", courier.environ["COURIER_REDIS_URL"])
+    process = courier.start_worker()
     for account in accounts:
         add = partial(courier.producer.add_attributes, account=account)
         ada = f"{account}@load.example"
@@ -216,8 +234,8 @@ def test_accounts_on_three_shards(courier: Courier, accounts: list[str]) -> None
     metrics = metrics_text(load_settings()).decode()
     for account in accounts:
         assert f'attribute_courier_workers{{account="{account}"}} 1.0' in metrics
-    worker.stop(20)
-    assert worker.popen.returncode == 0
+    process.stop(20)
+    assert process.popen.returncode == 0
     assert "Traceback" not in courier.log()
 
 

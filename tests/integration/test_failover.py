@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from attribute_courier.config import Secret, load_settings
-from attribute_courier.config.redis_errors import PRODUCER_RIGHTS, worker_rights
+from attribute_courier.config.rights import PRODUCER_RIGHTS, worker_rights
 from attribute_courier.jobs.errors import NotEnqueued
 from attribute_courier.producers import Producer, Receipt
 from attribute_courier.sandbox import EmbeddedRedis

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from attribute_courier.cli import main
 from attribute_courier.cli.stage import start_worker
-from attribute_courier.config.redis_errors import PRODUCER_RIGHTS, worker_rights
+from attribute_courier.config.rights import PRODUCER_RIGHTS, worker_rights
 from attribute_courier.sandbox import EmbeddedRedis, Fault
 from attribute_courier.state.inbox import Inbox
 

@@ -24,7 +24,7 @@ import attribute_courier
 from attribute_courier import CourierError
 from attribute_courier.cli import main
 from attribute_courier.config import Settings, load_settings
-from attribute_courier.config.redis_errors import PRODUCER_RIGHTS, worker_rights
+from attribute_courier.config.rights import PRODUCER_RIGHTS, worker_rights
 from attribute_courier.jobs.outcome import REASONS, STATUSES, SUCCESSES
 from attribute_courier.operate.problems import Code
 from attribute_courier.worker.chartmogul import MAX_BODY, Answer, NoAnswer

@@ -13,12 +13,11 @@ import redis
 from attribute_courier.config import Secret, Settings, load_settings
 from attribute_courier.config.connections import connect_briefly
 from attribute_courier.config.redis_errors import (
-    PRODUCER_RIGHTS,
     code_of,
     describe_redis_error,
     text_of,
-    worker_rights,
 )
+from attribute_courier.config.rights import PRODUCER_RIGHTS, worker_rights
 from attribute_courier.sandbox import EmbeddedRedis
 
 from ..proxy import Proxy
