@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from sqlalchemy import MetaData, create_engine
+from sqlalchemy.orm import Session
 
 from attribute_courier.cli.main import main
 from attribute_courier.config import load_settings
@@ -24,12 +26,14 @@ from attribute_courier.config.rights import needed_rights
 from attribute_courier.jobs.errors import IdempotencyConflict, NotEnqueued, NotReachable
 from attribute_courier.operate.metrics import metrics_text
 from attribute_courier.producers import Producer, Receipt
+from attribute_courier.producers.sqlalchemy import add_attributes_in_outbox, outbox_table
 from attribute_courier.sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxProcess
 from attribute_courier.state.mailboxes import Claim
 
 from ..cli_runner import CliRunner
 from ..conftest import Courier
 from ..flower import running_flower
+from ..hook_receiver import SECRET, HookReceiver
 from ..redis_cluster import PASSWORD, Cluster, running
 from ..waiting import wait_until
 
@@ -181,7 +185,11 @@ def as_user(cluster: Cluster, name: str, rights: str) -> str:
 
 
 def test_accounts_on_three_shards(
-    courier: Courier, cluster: Cluster, accounts: list[str], monkeypatch: pytest.MonkeyPatch
+    courier: Courier,
+    cluster: Cluster,
+    accounts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What every page of the documentation promises, for an account on each shard.
 
@@ -192,7 +200,21 @@ def test_accounts_on_three_shards(
     monkeypatch.setenv("COURIER_REDIS_URL", as_user(cluster, "producer", producer))
     courier.producer = Producer(load_settings())
     monkeypatch.setenv("COURIER_REDIS_URL", courier.environ["COURIER_REDIS_URL"])
-    process = courier.start_worker()
+    with HookReceiver() as receiver:
+        hooks = {"COURIER_HOOK_URL": receiver.url, "COURIER_HOOK_SECRET": SECRET}
+        process = courier.start_worker(**hooks)
+        _delivers(courier, accounts)
+        wait_until(
+            lambda: {told.data.get("account") for told in receiver.asked} == set(accounts),
+            what="the receiver is told of each account's jobs",
+        )
+    _is_operated(courier, accounts, tmp_path)
+    process.stop(20)
+    assert process.popen.returncode == 0
+    assert "Traceback" not in courier.log()
+
+
+def _delivers(courier: Courier, accounts: Sequence[str]) -> None:
     for account in accounts:
         add = partial(courier.producer.add_attributes, account=account)
         ada = f"{account}@load.example"
@@ -207,6 +229,15 @@ def test_accounts_on_three_shards(
         result = courier.producer.celery.AsyncResult(receipt.job_id)
         assert result.get(timeout=30).job_id == receipt.job_id
         assert add("nobody@example.com", {"n": 1}).wait(30).status == "unmatched"
+
+
+def _is_operated(courier: Courier, accounts: Sequence[str], folder: Path) -> None:
+    file = folder / "customers.csv"
+    file.write_text("email,plan\nimported@load.example,max\n")
+    for account in accounts:
+        courier_says("import", str(file), "--account", account, "--wait")
+        assert courier.custom("imported@load.example") == {"plan": "max"}
+        courier.stand_in.reset()
     for account in accounts:
         courier_says("pause", "--account", account)
     later = [
@@ -222,21 +253,19 @@ def test_accounts_on_three_shards(
     for account in accounts:
         courier_says("resume", "--account", account)
         said = courier_says("outcomes", "--account", account, "--format", "csv")
-        assert said.count("delivered") == 1
+        assert said.count("delivered") == 2
         assert said.count("canceled") == 1
         assert "1 job replayed" in courier_says(
             "replay", "--account", account, "--status", "unmatched"
         )
     forgotten = courier.producer.forget(f"{accounts[1]}@load.example")
     assert [each.outcomes > 0 for each in forgotten] == [False, True, False]
-    doctor = courier_says("doctor")
+    doctor = courier_says("doctor", "--repair")
     assert "error" not in doctor, doctor
+    assert len(courier_says("hash", "ada@example.com").strip()) > 8
     metrics = metrics_text(load_settings()).decode()
     for account in accounts:
         assert f'attribute_courier_workers{{account="{account}"}} 1.0' in metrics
-    process.stop(20)
-    assert process.popen.returncode == 0
-    assert "Traceback" not in courier.log()
 
 
 def test_a_worker_that_died_with_emails_in_hand(courier: Courier, accounts: list[str]) -> None:
@@ -301,10 +330,14 @@ def test_a_slot_that_is_moved_under_load(
 
 
 def test_a_shard_that_is_down_harms_its_own_accounts_alone(
-    courier: Courier, cluster: Cluster, accounts: list[str]
+    courier: Courier, cluster: Cluster, accounts: list[str], tmp_path: Path
 ) -> None:
     """The others deliver on; what is wrong is named; when it is back, nothing is lost."""
-    courier.start_worker()
+    database = create_engine(f"sqlite:///{tmp_path / 'app.db'}")
+    metadata = MetaData()
+    outbox_table(metadata)
+    metadata.create_all(database)
+    courier.start_worker(COURIER_OUTBOX_URL=str(database.url))
     away, *well = accounts
     waiting = [
         courier.producer.add_attributes(f"{away}-{n}@load.example", {"n": n}, account=away)
@@ -323,6 +356,15 @@ def test_a_shard_that_is_down_harms_its_own_accounts_alone(
         email = f"{account}@load.example"
         receipt = courier.producer.add_attributes(email, {"n": 1}, account=account)
         assert receipt.wait(30).status == "delivered"
+    with Session(database) as session, session.begin():
+        written = [
+            add_attributes_in_outbox(
+                session, f"{each}@load.example", {"n": 2}, account=each, producer=courier.producer
+            )
+            for each in accounts
+        ]
+    waiting.append(written[0])
+    assert {each.status for each in courier.wait(*written[1:])} == {"delivered"}
     # Its second try is found by a tick.
     receipt = courier.producer.add_attributes("nobody@example.com", {"n": 1}, account=well[1])
     assert receipt.wait(30).status == "unmatched"

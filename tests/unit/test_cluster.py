@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from attribute_courier.config import Settings, SettingsError
 from attribute_courier.config.cluster import ClusterClient, Node, Nodes
-from attribute_courier.config.connections import connect_briefly, until
+from attribute_courier.config.connections import ClusterConnection, connect_briefly, until
 from attribute_courier.config.redis_errors import describe_redis_error
+from attribute_courier.config.redis_url import parse_redis_url
 from attribute_courier.config.rights import needed_rights
 from attribute_courier.sandbox import EmbeddedRedis
 from attribute_courier.state.shards import ask_each, by_shard, client_of, first_of, one_of_each
@@ -235,6 +238,28 @@ def test_a_cluster_of_which_nobody_answers_costs_no_more_than_the_time_there_is(
         with until(began_s + 0.5), pytest.raises(redis.RedisError):
             client_of(client, "courier:{x}:").get("courier:{x}:y")
         assert time.monotonic() < began_s + 20
+
+
+def test_a_node_that_falls_silent_is_doubted(server: EmbeddedRedis) -> None:
+    """It takes connections, and answers nothing; meanwhile another one has its place."""
+    well = parse_redis_url(server.url)
+    assert well.password is not None
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node = silent.getsockname()[:2]
+        holders = [node, (well.host, well.port)]
+        nodes = Nodes([node], lambda _: [[0, 16383, [*holders.pop(0), "id"]]])
+        pool = redis.ConnectionPool(
+            connection_class=ClusterConnection,
+            nodes=nodes,
+            slot=7,
+            password=well.password.reveal(),
+            socket_timeout=1,
+            retry=Retry(NoBackoff(), 1),
+            retry_on_error=[redis.TimeoutError],
+            protocol=2,
+        )
+        with redis.Redis.from_pool(pool) as client:
+            assert client.ping()
 
 
 class TestShards:
