@@ -15,7 +15,7 @@ from rich.text import Text
 from ..config import load_settings
 from ..jobs.text import printable
 from ..operate.picture import Picture, look
-from ..operate.plain import account_document, redis_document
+from ..operate.plain import account_document, redis_documents
 from ..operate.problems import MAX_AGE_S
 from ..state.account import AccountStatus, Lane
 from .account import accounts_of, reaching_redis
@@ -234,6 +234,6 @@ def _waiting(count: int, oldest_s: float) -> str:
 def _document(picture: Picture) -> dict[str, Any]:
     return {
         "problems": documents(picture.problems),
-        "redis": redis_document(picture.redis),
+        **redis_documents(picture),
         "accounts": [account_document(each, "last_hour_by_reason") for each in picture.accounts],
     }

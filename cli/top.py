@@ -107,14 +107,15 @@ class _View:
         """
         try:
             picture = look(self._client, self._settings, accounts=self._accounts)
+            names = [each.account for each in picture.accounts]
             if time.monotonic() >= self._read_at_s + HISTORY_S:
                 self._read_at_s = time.monotonic()
                 self._histories = {
-                    name: Counters(self._client, Keys(name)).last_hour() for name in self._accounts
+                    name: Counters(self._client, Keys(name)).last_hour() for name in names
                 }
             outcomes = [
                 outcome
-                for name in self._accounts
+                for name in names
                 for outcome in Outcomes(self._client, Keys(name)).recent(limit=OUTCOMES)
             ]
         except RedisError as error:

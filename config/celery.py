@@ -44,7 +44,7 @@ from .redis_url import RedisAddress
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .broker import BrokerConnection
+    pass
 
 POOL_LIMIT = 10
 """Connections for sending messages, at most."""
@@ -62,11 +62,16 @@ class _AMQP(AMQP):
 
     def Connection(  # type: ignore[override]  # noqa: N802
         self, *args: Any, **options: Any
-    ) -> BrokerConnection:
+    ) -> Connection:
         """To the broker. Celery knows it by this name."""
         from .broker import BrokerConnection
 
-        return BrokerConnection(*args, settings=self.app.settings, **options)
+        settings: Settings = self.app.settings
+        if settings.broker is None:
+            return Connection(*args, **options)
+        if settings.own_broker:
+            settings = settings.of_broker()
+        return BrokerConnection(*args, settings=settings, **options)
 
     @property
     def producer_pool(self) -> ProducerPool:
@@ -117,9 +122,9 @@ class CourierCelery(Celery):
 
 def _broker_url(settings: Settings) -> str:
     """What Kombu is to parse. Where to connect `BrokerConnection` knows."""
-    if settings.redis.kind == "single":
-        return settings.redis_url.reveal()
-    return f"redis://localhost/{settings.redis.db}"
+    if settings.broker is None or settings.broker.kind == "single":
+        return settings.messages_url.reveal()
+    return f"redis://localhost/{settings.broker.db}"
 
 
 def _tls(address: RedisAddress) -> dict[str, Any]:
@@ -134,23 +139,9 @@ def make_celery(settings: Settings) -> CourierCelery:
     app = CourierCelery(settings)
     app.conf.update(
         broker_url=_broker_url(settings),
-        broker_transport="attribute_courier.config.broker:Transport",
-        broker_use_ssl=_tls(settings.redis) if settings.redis.tls else None,
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,  # an error answer within a transaction's answer
         broker_connection_max_retries=None,  # the default gives up after 100
-        broker_transport_options={
-            "global_keyprefix": KEY_PREFIX,
-            # No record of unacknowledged messages, so none comes back: the inbox and the leases
-            # recover what a dead worker held, and sooner. With the record, a worker whose Redis
-            # restarts may end with an AttributeError when it acknowledges on the old channel.
-            "ack_emulation": False,
-            # A blocking pop waits a second at a time, so these need not be longer.
-            "socket_timeout": PATIENT_TIMEOUT_S,
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
-            # Seconds of silence after which Kombu takes a blocking pop's connection for dead.
-            "health_check_interval": 4,
-        },
         result_backend=CourierCelery.backend_cls,
         task_ignore_result=True,
         task_serializer="json",
@@ -176,5 +167,29 @@ def make_celery(settings: Settings) -> CourierCelery:
         worker_enable_prefetch_count_reduction=False,  # after a connection was lost
         worker_send_task_events=True,  # for Flower
         timezone="UTC",
+        **_transport(settings),
     )
     return app
+
+
+def _transport(settings: Settings) -> dict[str, Any]:
+    """How the broker is talked to."""
+    redis = settings.broker
+    if redis is None:
+        return {}
+    return {
+        "broker_transport": "attribute_courier.config.broker:Transport",
+        "broker_use_ssl": _tls(redis) if redis.tls else None,
+        "broker_transport_options": {
+            "global_keyprefix": KEY_PREFIX,
+            # No record of unacknowledged messages, so none comes back: the inbox and the leases
+            # recover what a dead worker held, and sooner. With the record, a worker whose Redis
+            # restarts may end with an AttributeError when it acknowledges on the old channel.
+            "ack_emulation": False,
+            # A blocking pop waits a second at a time, so these need not be longer.
+            "socket_timeout": PATIENT_TIMEOUT_S,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            # Seconds of silence after which Kombu takes a blocking pop's connection for dead.
+            "health_check_interval": 4,
+        },
+    }

@@ -5,7 +5,7 @@ Three things are the connection's business, so that no caller has to think of th
 - **Another server.** After a failover the old primary may live on as a replica and keep its
   connections. An answer that says so ends the connection, and counts as a lost one: it is retried
   on a new connection, which finds the new primary. Our scripts may all be run twice. Where
-  Sentinels name the primary, each new connection asks them.
+  Sentinels name the primary, each new connection asks them. Of a cluster, see `cluster`.
 - **Silence.** A connection that was dropped without a word is noticed within seconds.
 - **Time.** Within `until(...)` connecting, sending and reading end with the deadline.
 """
@@ -27,8 +27,9 @@ import redis
 from redis.backoff import FullJitterBackoff, NoBackoff
 from redis.retry import Retry
 
+from .cluster import ClusterClient, Node, Nodes
 from .redis_errors import TimeIsUpError, WrongServerError, code_of, text_of
-from .redis_url import RedisAddress
+from .redis_url import RedisAddress, written_node
 from .sentinels import Sentinels
 from .settings import Settings
 
@@ -117,19 +118,23 @@ def connect_briefly(settings: Settings) -> redis.Redis:
 
 
 def _client(settings: Settings, **options: Any) -> redis.Redis:
-    way = way_to(settings, sentinel_timeout_s=options["socket_connect_timeout"] / 2)
-    pool = _Pool(
-        connection_class=way.connection_class,
-        **way.options,
+    node_s = options["socket_connect_timeout"] / 2
+    way = way_to(settings, sentinel_timeout_s=node_s)
+    options |= {
         # Before redis-py 6, a command is tried again only after the errors that are named here.
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
-        decode_responses=True,
+        "retry_on_error": [redis.ConnectionError, redis.TimeoutError],
+        "decode_responses": True,
         # What is not UTF-8 comes through as lone surrogates, which no schema lets pass, instead
         # of an exception far from whoever could name the entry. `_Packer` sends it back as it was.
-        encoding_errors="surrogateescape",
-        **options,
-    )
-    return redis.Redis.from_pool(pool)
+        "encoding_errors": "surrogateescape",
+    }
+
+    def pool(**which: Any) -> _Pool:
+        return _Pool(connection_class=way.connection_class, **{**way.options, **options, **which})
+
+    if settings.redis.kind == "cluster":
+        return ClusterClient(way.options["nodes"], lambda slot: pool(slot=slot))
+    return redis.Redis.from_pool(pool())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +189,14 @@ def way_to(
                 options={**options, **tls, "host": address.host, "port": address.port},
             )
         case "cluster":
-            raise NotImplementedError("a cluster has no one way")
+            asked = {**options, **tls}
+            nodes = Nodes(
+                address.nodes, lambda node: _slots(_one_of_several(node, asked, sentinel_timeout_s))
+            )
+            return Way(
+                connection_class=TLSClusterConnection if tls else ClusterConnection,
+                options={**options, **tls, "nodes": nodes},
+            )
 
 
 def sentinels_of(client: redis.Redis) -> Sentinels | None:
@@ -197,17 +209,27 @@ def _sentinel(
     settings: Settings, node: tuple[str, int], tls: dict[str, Any], timeout_s: float
 ) -> redis.Redis:
     password = settings.sentinel_password
+    options = {"password": password.reveal() if password else None, "protocol": PROTOCOL, **tls}
+    return _one_of_several(node, options, timeout_s)
+
+
+def _slots(node: redis.Redis) -> Any:
+    with node:
+        return node.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+
+
+def _one_of_several(
+    node: tuple[str, int], options: dict[str, Any], timeout_s: float
+) -> redis.Redis:
     pool = _Pool(
-        connection_class=TLSConnection if tls else Connection,
+        connection_class=TLSConnection if "ssl_cert_reqs" in options else Connection,
         host=node[0],
         port=node[1],
-        password=password.reveal() if password else None,
-        protocol=PROTOCOL,
         decode_responses=True,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), retries=0),  # there are others to ask
-        **tls,
+        **options,
     )
     return redis.Redis.from_pool(pool)
 
@@ -349,6 +371,55 @@ class SentinelConnection(Connection):
 
 
 class TLSSentinelConnection(SentinelConnection, TLSConnection):
+    """The same, encrypted."""
+
+
+class ClusterConnection(Connection):
+    """A connection to the node of a cluster that holds a slot; for None to any node."""
+
+    host: str
+    port: int
+    _node: Node | None = None
+    """The node, once it is known."""
+
+    def __init__(self, *, nodes: Nodes, slot: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._nodes = nodes
+        self._slot = slot
+
+    def connect(self, *args: Any, **options: Any) -> None:
+        with self._doubting():
+            super().connect(*args, **options)  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> Any:
+        self._node = None
+        within_s = bounded(self._connect_step_s)
+        self._node = self.host, self.port = self._nodes.holder(self._slot, within_s=within_s)
+        with self._doubting():
+            return super()._connect()
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        with self._doubting():  # behind a connection that still stands, a node may have stopped
+            return super().read_response(*args, **options)
+
+    def _is_wrong_server(self, error: redis.ResponseError) -> bool:
+        if isinstance(error, redis.exceptions.MovedError):
+            self._nodes.moved(error.slot_id, (error.host or self.host, error.port))
+        return code_of(error) in ("MOVED", "ASK", "TRYAGAIN") or super()._is_wrong_server(error)
+
+    @contextmanager
+    def _doubting(self) -> Iterator[None]:
+        """Note which node it is that does not answer, or not as it should."""
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            if self._node is not None:
+                self._nodes.doubt(self._node)
+                vars(error).setdefault("node", written_node(self._node))
+            raise
+
+
+class TLSClusterConnection(ClusterConnection, TLSConnection):
     """The same, encrypted."""
 
 

@@ -15,7 +15,7 @@ import ssl
 
 import redis
 
-from .rights import PRODUCER_RIGHTS, worker_rights
+from .rights import needed_rights
 from .settings import Settings
 
 RedisError = redis.RedisError
@@ -62,6 +62,8 @@ _CODES: dict[type[Exception], str] = {
     redis.exceptions.ClusterDownError: "CLUSTERDOWN",
     redis.exceptions.NoScriptError: "NOSCRIPT",
     redis.exceptions.MovedError: "MOVED",
+    redis.exceptions.AskError: "ASK",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
     redis.exceptions.ClusterCrossSlotError: "CROSSSLOT",
 }
 _CONNECTING = re.compile(r"connecting to (\S+?:\d+)")
@@ -105,7 +107,9 @@ def describe_redis_error(settings: Settings, error: Exception) -> str:
 
     No password is in it.
     """
-    return f"Redis at {settings.redis_address} {_what(error, settings)}"
+    node = getattr(error, "node", "")  # of a cluster, the one that failed
+    at = f"{settings.redis_address}, node {node}," if node else settings.redis_address
+    return f"Redis at {at} {_what(error, settings)}"
 
 
 def _what(error: Exception, settings: Settings) -> str:
@@ -114,7 +118,8 @@ def _what(error: Exception, settings: Settings) -> str:
             f"took it, and {error} (COURIER_WAIT_REPLICAS): it is delivered, unless the primary "
             "fails before a replica has it. Asking again with the same idempotency key is safe"
         )
-    code, worker = code_of(error), worker_rights(settings.redis.db)
+    code = code_of(error)
+    producer, worker = needed_rights(settings.redis)
     if not code:
         return _silence(error, settings)
     answer = f"{code} {text_of(error)}" if code != "ERR" else text_of(error)
@@ -136,7 +141,7 @@ def _what(error: Exception, settings: Settings) -> str:
             return (
                 f"refuses a command, key or channel ({answer}): give the user of "
                 f"COURIER_REDIS_URL the rights. A worker needs: {worker} - "
-                f"a producer: {PRODUCER_RIGHTS}"
+                f"a producer: {producer}"
             )
         case "WRONGTYPE":
             return (
@@ -158,11 +163,20 @@ def _what(error: Exception, settings: Settings) -> str:
             return f"changes its role ({answer}); {_WAITS}"
         case "MISCONF" | "NOREPLICAS":
             return f"takes no writes ({answer}): mend that in Redis; {_WAITS} then"
-        case "MOVED" | "CROSSSLOT" | "CLUSTERDOWN":
+        case "CLUSTERDOWN" if settings.redis.kind == "cluster":
             return (
-                f"is part of a Redis Cluster ({answer}), which is not supported in this release: "
-                "COURIER_REDIS_URL must name one Redis"
+                f"does not serve this part of the cluster now ({answer}): is a primary down "
+                f"without a replica? {_WAITS.capitalize()}"
             )
+        case "MOVED" | "ASK" | "TRYAGAIN" if settings.redis.kind == "cluster":
+            return f"hands a slot over to another node ({answer}); {_WAITS}"
+        case "MOVED" | "ASK" | "TRYAGAIN" | "CROSSSLOT" | "CLUSTERDOWN":
+            return (
+                f"is part of a Redis Cluster ({answer}): name the cluster in COURIER_REDIS_URL, as "
+                "cluster://host:6379,host:6379, and another broker in COURIER_BROKER_URL"
+            )
+        case "ERR" if "cluster support disabled" in answer:
+            return f"is no cluster ({answer}): COURIER_REDIS_URL must be redis://host:6379/0"
     return f"answers with an error ({answer})"
 
 

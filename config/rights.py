@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .redis_url import RedisAddress
+
 _KEYS = "~courier:* &courier:*"
 _CONNECTION = "+ping +select"
 _SCRIPTS = "+eval +evalsha +script|exists +script|load +multi +exec"
@@ -31,6 +33,14 @@ def worker_rights(db: int = 0) -> str:
     letter; they hold the number of the database.
     """
     return f"{PRODUCER_RIGHTS.replace(_KEYS, _channels(db))} {_WORKER_ONLY}"
+
+
+def needed_rights(address: RedisAddress) -> tuple[str, str]:
+    """Of a producer and of a worker, in the Redis at this address."""
+    if address.kind == "cluster":  # which carries no messages
+        slots = "+cluster|slots"
+        return f"{PRODUCER_RIGHTS} {slots}", f"{PRODUCER_RIGHTS} {_WORKER_ONLY} {slots}"
+    return PRODUCER_RIGHTS, worker_rights(address.db)
 
 
 def watcher_rights(db: int = 0) -> str:

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -54,7 +54,11 @@ class Settings:
     redis_url: Setting[str | Secret, Secret] = Setting(
         "COURIER_REDIS_URL", DefaultAddress("redis://localhost:6379/0"), rules.redis_url
     )
-    """Redis, for the state and for Celery's messages. Secret: it may hold a password."""
+    """Redis, where the state is. Secret: it may hold a password."""
+    broker_url: Setting[str | Secret | None, Secret | None] = Setting(
+        "COURIER_BROKER_URL", None, rules.broker_url
+    )
+    """Celery's broker, for messages and events; `redis_url` unless given. Secret, too."""
     redis_ca_file: Setting[str | Path | None, Path | None] = Setting(
         "COURIER_REDIS_CA_FILE", None, rules.ca_file
     )
@@ -221,6 +225,12 @@ class Settings:
             raise Fault("hook_retention_s", "must not be longer than {outcome_retention_s}")
         if strangers := sorted(self.api_keys.keys() - set(accounts)):
             raise Fault("api_keys", f"{{accounts}} does not name {', '.join(strangers)}")
+        if self.redis.kind == "cluster" and self.broker_url is None:
+            raise Fault(
+                "broker_url",
+                "is needed beside a cluster in {redis_url}: Celery sends no messages over a Redis "
+                "Cluster. Name one Redis, or RabbitMQ",
+            )
         self._check_for_tls()
         self._check_for_plain_http("api_url", self.api_url, "send the API key in the clear")
         if self.hook_url is not None:
@@ -279,6 +289,35 @@ class Settings:
         """The Redis URL without user and password, for people."""
         return self.redis.shown()
 
+    @cached_property
+    def broker(self) -> RedisAddress | None:
+        """The Redis that carries the messages, taken apart; None where another broker does."""
+        if self.broker_url is None:
+            return self.redis
+        url = self.broker_url.reveal()
+        return parse_redis_url(url) if rules.is_redis(url) else None
+
+    @property
+    def messages_url(self) -> Secret:
+        """Where Celery's messages go, with everything in it."""
+        return self.broker_url or self.redis_url
+
+    @property
+    def broker_address(self) -> str:
+        """The same without user and password, for people."""
+        if self.broker is not None:
+            return self.broker.shown()
+        return rules.shown_broker(self.messages_url.reveal())
+
+    @property
+    def own_broker(self) -> bool:
+        """Whether the messages go another way than to the Redis that holds the state."""
+        return self.broker != self.redis
+
+    def of_broker(self) -> Settings:
+        """These settings, with the broker's Redis in place of the one with the state."""
+        return replace(self, redis_url=self.messages_url, broker_url=None)
+
     @property
     def names_redis(self) -> bool:
         """Whether anybody said where Redis is; else the default address is taken."""
@@ -289,11 +328,12 @@ _VARIABLE_OF: dict[str, str] = {
     each.name: vars(Settings)[each.name].variable for each in fields(Settings)
 }
 
-_IN_FILES: dict[str, tuple[str, Callable[[object], object]]] = {
+_IN_FILES: dict[str, tuple[str, Callable[[object], Any]]] = {
+    "COURIER_BROKER_URL": ("broker_url", rules.broker_url),
     "COURIER_HOOK_SECRET": ("hook_secrets", rules.hook_secrets),
     "COURIER_SENTINEL_PASSWORD": ("sentinel_password", rules.secret),
 }
-"""Secrets that a file may hold: the variable, the field and its rule."""
+"""Variables with a `…_FILE` beside them → their field and rule; API keys have one, too."""
 
 VARIABLES = tuple(sorted(_VARIABLE_OF.values()))
 """All that is read, but the API keys of further accounts, and of files (`…_FILE`)."""
@@ -364,9 +404,9 @@ def load_settings(
         known = [*VARIABLES, *keys, *(f"{name}_FILE" for name in in_files)]
         variables.check(known)
         _look_for_slips(known, strict=strict)
-        for variable, (name, rule) in _IN_FILES.items():
-            if secrets := _from_file(variable, rule, variables):
-                given[name] = secrets
+        for variable, (field, rule) in _IN_FILES.items():
+            if (found := _from_file(variable, rule, variables)) is not None:
+                given[field] = found
         return Settings(**given | {"api_keys": _api_keys(served, variables)})
     except Fault as fault:
         text = fault.said(lambda name: variables.called(_VARIABLE_OF[name]))

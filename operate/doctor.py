@@ -18,7 +18,7 @@ from ..config import Settings, SettingsError
 from ..config.connections import Client, connect_briefly, sentinels_of
 from ..config.redis_errors import RedisError
 from ..config.redis_url import written_node
-from ..config.rights import PRODUCER_RIGHTS, worker_rights
+from ..config.rights import needed_rights
 from ..config.settings import load_despite_faults
 from ..state.account import AccountStatus
 from ..state.clock import redis_time
@@ -26,10 +26,10 @@ from ..state.health import RedisHealth
 from ..state.keys import Keys
 from ..state.repair import find_stranded, repair
 from ..state.rights import missing_rights
-from .broker import round_trip_s
+from ..state.shards import ask_each, one_of_each
 from .findings import Finding, Level
 from .picture import Picture, look
-from .reach import as_finding, chartmogul, network, redis_fitness, unreachable
+from .reach import as_finding, broker, chartmogul, network, redis_fitness, unreachable
 
 NEEDED = (6, 2)
 """The oldest version of Redis that works. Valkey's versions go on from 7.2."""
@@ -56,7 +56,9 @@ def examine(*, repairs: bool = False) -> Iterator[Finding]:
     if "COURIER_REDIS_URL" in faulty:
         yield _skipped("Redis", "COURIER_REDIS_URL cannot be read")
     else:
-        yield from _redis_and_what_is_in_it(settings, repairs=repairs)
+        yield from _redis_and_what_is_in_it(
+            settings, repairs=repairs, broker_is_known="COURIER_BROKER_URL" not in faulty
+        )
     yield from _network(settings)
     if faulty & {"CHARTMOGUL_API_URL", "COURIER_ACCOUNT", "COURIER_ACCOUNTS"}:
         yield _skipped("ChartMogul", "its settings cannot be read")
@@ -104,7 +106,9 @@ def _settings() -> Iterator[tuple[Finding, Settings | None, set[str]]]:
 # --- Redis ----------------------------------------------------------------------------------------
 
 
-def _redis_and_what_is_in_it(settings: Settings, *, repairs: bool) -> Iterator[Finding]:
+def _redis_and_what_is_in_it(
+    settings: Settings, *, repairs: bool, broker_is_known: bool
+) -> Iterator[Finding]:
     client = connect_briefly(settings)
     try:
         yield from _sentinels(client)
@@ -115,23 +119,35 @@ def _redis_and_what_is_in_it(settings: Settings, *, repairs: bool) -> Iterator[F
                 yield _skipped(part, "Redis does not answer")
             return
         picture = _picture(client, settings)
-        redis = picture.redis if picture else RedisHealth()
+        nodes = (picture.nodes or (picture.redis,)) if picture else (RedisHealth(),)
         # What is a problem is told as such, in its part; beside it stands what is well.
         told = [as_finding(problem) for problem in picture.problems] if picture else []
-        yield from _server(settings, redis, redis_version)
-        yield from _replicas(settings, redis)
-        yield from _memory(redis)
+        for redis in nodes:
+            yield from _server(settings, redis, redis_version)
+            yield from _replicas(settings, redis)
+            yield from _memory(redis)
         yield from (each for each in told if each.part == "Redis")
         yield from _rights(client, settings)
-        yield from _times(client)
+        for node, account in one_of_each(client, settings.accounts).items():
+            try:
+                yield from _times(client, node, account)
+            except RedisError:
+                if not node:  # else it was told as a problem of its accounts
+                    raise
         yield from (each for each in told if each.part == "Time")
-        yield _broker(settings)
+        if broker_is_known:
+            yield broker(settings)
+        else:
+            yield _skipped("Broker", "COURIER_BROKER_URL cannot be read")
         yield from (each for each in told if each.part == "Workers")
         if picture:
             yield from _workers(picture)
         yield from (each for each in told if each.part == "Deliveries")
         for account in settings.accounts:
-            yield from _state(client, account, repairs=repairs, picture=picture)
+            if picture and _status_of(picture, account) is None:
+                yield _skipped("State", f"the shard of account {account} does not work")
+            else:
+                yield from _state(client, account, repairs=repairs, picture=picture)
         yield from (each for each in told if each.part == "State")
     except RedisError as error:
         yield unreachable(settings, error)
@@ -172,8 +188,8 @@ def _replicas(settings: Settings, redis: RedisHealth) -> Iterator[Finding]:
         part="Redis",
         what="replicas",
         level="error" if few else "ok",
-        text=f"enqueueing waits for {wanted} (COURIER_WAIT_REPLICAS), and {redis.replicas} are "
-        "connected",
+        text=f"{_at(redis.node)}enqueueing waits for {wanted} (COURIER_WAIT_REPLICAS), and "
+        f"{redis.replicas} are connected",
         hint="until there are as many, every job is told to its producer as an error: see why "
         "they are gone"
         if few
@@ -205,7 +221,8 @@ def _server(settings: Settings, redis: RedisHealth, redis_version: str) -> Itera
             part="Redis",
             what="version",
             level="error" if old else "ok",
-            text=f"{shown} at {settings.redis_address}; {NEEDED[0]}.{NEEDED[1]} or newer is needed",
+            text=f"{shown} at {redis.node or settings.redis_address}; "
+            f"{NEEDED[0]}.{NEEDED[1]} or newer is needed",
             hint="upgrade it, or use another one" if old else "",
         )
     if redis.role or redis.mode:
@@ -215,10 +232,14 @@ def _server(settings: Settings, redis: RedisHealth, redis_version: str) -> Itera
             part="Redis",
             what="form",
             level="error" if replica else "ok",
-            text=f"{'a replica' if replica else 'a primary'} ({redis.mode or 'form unknown'}"
-            f"{replicas})",
+            text=f"{_at(redis.node)}{'a replica' if replica else 'a primary'} "
+            f"({redis.mode or 'form unknown'}{replicas})",
             hint="COURIER_REDIS_URL must lead to the primary" if replica else "",
         )
+
+
+def _at(node: str) -> str:
+    return f"{node}: " if node else ""
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -229,6 +250,7 @@ def _memory(redis: RedisHealth) -> Iterator[Finding]:
     """What is well, and what is no problem yet; problems are told with all others."""
 
     def finding(what: str, level: Level, text: str, hint: str = "") -> Finding:
+        text = _at(redis.node) + text
         return Finding(part="Redis", what=what, level=level, text=text, hint=hint)
 
     if redis.policy is None:
@@ -274,21 +296,28 @@ def _memory(redis: RedisHealth) -> Iterator[Finding]:
 
 
 def _rights(client: Client, settings: Settings) -> Iterator[Finding]:
-    db = settings.redis.db
     try:
-        producers, workers = missing_rights(client, db)
+        found, _ = ask_each(
+            client,
+            list(one_of_each(client, settings.accounts).values()),
+            lambda account: missing_rights(client, Keys(account), settings.redis),
+        )
     except RedisError:  # not of rights; told above
         return
+    producers, workers = (
+        list(dict.fromkeys(right for each in found.values() for right in each[kind]))
+        for kind in (0, 1)
+    )
     user = settings.redis.username or "default"
     if producers or workers:
+        producer, worker = needed_rights(settings.redis)
         who = "a producer or worker" if producers else "a worker, Flower or this command"
         yield Finding(
             part="Redis",
             what="rights",
             level="error",
             text=f"the user {user!r} lacks what {who} needs: {', '.join(producers + workers)}",
-            hint=f"ACL SETUSER {user} {worker_rights(db)} (a producer needs only: "
-            f"{PRODUCER_RIGHTS})",
+            hint=f"ACL SETUSER {user} {worker} (a producer needs only: {producer})",
         )
     else:
         yield Finding(
@@ -299,11 +328,11 @@ def _rights(client: Client, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _times(client: Client) -> Iterator[Finding]:
+def _times(client: Client, node: str, account: str) -> Iterator[Finding]:
     took, ahead = [], []
     for _ in range(5):
         asked_s, asked_at_s = time.monotonic(), time.time()
-        redis_s = redis_time(client).timestamp()
+        redis_s = redis_time(client, Keys(account)).timestamp()
         took.append(time.monotonic() - asked_s)
         ahead.append(redis_s - asked_at_s - took[-1] / 2)
     trip_s, ahead_s = statistics.median(took), statistics.median(ahead)
@@ -312,7 +341,7 @@ def _times(client: Client) -> Iterator[Finding]:
         part="Redis",
         what="latency",
         level="warning" if slow else "ok",
-        text=f"a round trip takes {trip_s * 1000:.1f} ms",
+        text=f"{_at(node)}a round trip takes {trip_s * 1000:.1f} ms",
         hint="a delivery needs one or two: run workers nearer to Redis" if slow else "",
     )
     far = abs(ahead_s) > FAR_S
@@ -321,34 +350,13 @@ def _times(client: Client) -> Iterator[Finding]:
         part="Time",
         what="clocks",
         level="warning" if far else "ok",
-        text=f"Redis's clock is {abs(ahead_s):.1f} s {direction} this machine's"
+        text=f"{_at(node)}Redis's clock is {abs(ahead_s):.1f} s {direction} this machine's"
         if far
-        else "Redis's clock and this machine's agree",
+        else f"{_at(node)}Redis's clock and this machine's agree",
         hint="keep both machines' clocks in step (NTP): jobs without occurred_at are ordered by "
         "Redis's clock, others by that of whoever made them"
         if far
         else "",
-    )
-
-
-def _broker(settings: Settings) -> Finding:
-    try:
-        took_s = round_trip_s(settings)
-    except Exception as error:  # of any broker's transport
-        return Finding(
-            part="Broker",
-            what="round trip",
-            level="error",
-            text=f"no message comes through ({type(error).__name__}: {error})"[:300],
-            hint="without messages, jobs are found by the workers' ticks, later and slower: look "
-            "at the broker, and at the rights of this user",
-            kind="unreachable",
-        )
-    return Finding(
-        part="Broker",
-        what="round trip",
-        level="ok",
-        text=f"a message went through a queue and back in {took_s * 1000:.0f} ms",
     )
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from ..config import Settings
 from ..config.connections import Client
+from ..config.redis_errors import describe_redis_error
 from ..state.account import AccountHealth, AccountStatus
-from ..state.health import RedisHealth, redis_health
-from ..state.hooks import Hooks
+from ..state.health import RedisHealth, nodes_health
+from ..state.hooks import Hooks, HookStatus
 from ..state.keys import Keys
+from ..state.shards import ask_each
 from .problems import MAX_AGE_S, Problem, problems
 
 
@@ -19,9 +21,13 @@ class Picture:
     """How everything stands, at one moment."""
 
     accounts: tuple[AccountStatus, ...]
+    """Those that could be asked: of a cluster, a shard may be down."""
     redis: RedisHealth
+    """Of a cluster, the node that has least room."""
     problems: tuple[Problem, ...]
     """The most urgent first."""
+    nodes: tuple[RedisHealth, ...] = ()
+    """Of a cluster, each node that answers and holds one of the accounts."""
 
 
 def health_of(client: Client, settings: Settings, account: str) -> AccountHealth:
@@ -55,23 +61,35 @@ def look(
     Raises:
         RedisError: Redis does not answer, or answers with an error.
     """
-    statuses = tuple(
-        health_of(client, settings, name).status() for name in accounts or settings.accounts
-    )
-    redis = redis_health(client)
-    found = {each.account: Hooks(client, Keys(each.account)).status() for each in statuses}
-    hooks = {account: hook for account, hook in found.items() if hook is not None}
+    names = accounts or settings.accounts
+    nodes = nodes_health(client, names)
+    found, errors = ask_each(client, names, lambda account: _look_at(client, settings, account))
+    statuses = tuple(status for status, _ in found.values())
     return Picture(
         accounts=statuses,
-        redis=redis,
+        redis=min(nodes, key=_room),
+        nodes=tuple(each for each in nodes if each.node),
         problems=tuple(
             problems(
                 statuses,
-                redis,
-                hooks=hooks,
+                *nodes,
+                hooks={name: hook for name, (_, hook) in found.items() if hook is not None},
+                away={name: describe_redis_error(settings, each) for name, each in errors.items()},
                 max_age_s=max_age_s,
                 max_waiting=max_waiting,
                 min_workers=min_workers,
             )
         ),
     )
+
+
+def _look_at(
+    client: Client, settings: Settings, account: str
+) -> tuple[AccountStatus, HookStatus | None]:
+    status = health_of(client, settings, account).status()
+    return status, Hooks(client, Keys(account)).status()
+
+
+def _room(redis: RedisHealth) -> tuple[bool, float]:
+    """The less, the sooner a Redis takes no job, or loses one."""
+    return not redis.evicts, 1.0 if redis.head_room is None else redis.head_room

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..state.account import AccountStatus
 from ..state.health import RedisHealth
+from .picture import Picture
 
 _COUNTED = ("counts", "hour")
 """Fields of an account whose content is given in a shorter form."""
@@ -24,8 +25,13 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def redis_document(redis: RedisHealth) -> dict[str, Any]:
-    """How Redis is."""
+def redis_documents(picture: Picture) -> dict[str, Any]:
+    """How Redis is; of a cluster, also each of its nodes."""
+    nodes = {"redis_nodes": [_redis_document(each) for each in picture.nodes]}
+    return {"redis": _redis_document(picture.redis), **(nodes if picture.nodes else {})}
+
+
+def _redis_document(redis: RedisHealth) -> dict[str, Any]:
     return {**asdict(redis), "evicts": redis.evicts, "head_room": redis.head_room}
 
 

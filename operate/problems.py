@@ -27,8 +27,10 @@ ENOUGH = 20
 """Of fewer jobs, a share says nothing."""
 
 _NO_HOOKS: Mapping[str, HookStatus] = MappingProxyType({})
+_NOTHING_AWAY: Mapping[str, str] = MappingProxyType({})
 
 Code = Literal[
+    "shard_away",
     "redis_full",
     "redis_evicts",
     "layout",
@@ -77,9 +79,9 @@ class _Limits:
 
 def problems(
     accounts: Sequence[AccountStatus],
-    redis: RedisHealth,
-    *,
+    *redis: RedisHealth,
     hooks: Mapping[str, HookStatus] = _NO_HOOKS,
+    away: Mapping[str, str] = _NOTHING_AWAY,
     max_age_s: float = MAX_AGE_S,
     max_waiting: int | None = None,
     min_workers: int = 1,
@@ -88,14 +90,16 @@ def problems(
 
     Args:
         accounts: how each account stands.
-        redis: how Redis is.
+        redis: how Redis is; of a cluster, each of its nodes.
         hooks: account → how its hooks stand, where it has any.
+        away: account → why its part of a cluster cannot be asked, in words.
         max_age_s: jobs may wait for so many seconds.
         max_waiting: so many jobs and emails of an account may wait; None for any number.
         min_workers: so many workers serve each account, at least; 0 where none need to.
     """
     limits = _Limits(max_age_s=max_age_s, max_waiting=max_waiting, min_workers=min_workers)
-    found = [*_of_redis(redis)]
+    found = [problem for each in redis for problem in _of_redis(each)]
+    found += [_away(account, why) for account, why in away.items()]
     full = any(problem.code == "redis_full" for problem in found)
     for account in accounts:
         found += _of_account(account, limits, full=full)
@@ -105,14 +109,25 @@ def problems(
     return sorted(found, key=lambda problem: order.index(problem.code))
 
 
+def _away(account: str, why: str) -> Problem:
+    return Problem(
+        code="shard_away",
+        level="error",
+        account=account,
+        text=f"its shard of the cluster does not work, so nothing is taken or delivered: {why}",
+        hint="look at that node: is it down, and has it a replica? Other accounts go on",
+    )
+
+
 def _of_redis(redis: RedisHealth) -> Iterator[Problem]:
+    name = f"Redis at {redis.node}" if redis.node else "Redis"
     if redis.evicts:
         lost = f"; {redis.evicted_keys:,} keys are gone already" if redis.evicted_keys else ""
         yield Problem(
             code="redis_evicts",
             level="error",
             account=None,
-            text=f"Redis throws jobs away when its memory is full (maxmemory-policy "
+            text=f"{name} throws jobs away when its memory is full (maxmemory-policy "
             f"{redis.policy}){lost}",
             hint="run in Redis: CONFIG SET maxmemory-policy noeviction, and write it into its "
             "configuration",
@@ -122,7 +137,7 @@ def _of_redis(redis: RedisHealth) -> Iterator[Problem]:
             code="redis_full",
             level="error",
             account=None,
-            text=f"Redis is full: it uses {_mib(redis.used_bytes)} of "
+            text=f"{name} is full: it uses {_mib(redis.used_bytes)} of "
             f"{_mib(redis.maxmemory_bytes)}, and takes no job",
             hint="raise its maxmemory, or take other data out of it; nothing is lost meanwhile "
             "that was accepted",
@@ -132,7 +147,7 @@ def _of_redis(redis: RedisHealth) -> Iterator[Problem]:
             code="redis_nearly_full",
             level="warning",
             account=None,
-            text=f"Redis is nearly full: {_mib(redis.used_bytes)} of "
+            text=f"{name} is nearly full: {_mib(redis.used_bytes)} of "
             f"{_mib(redis.maxmemory_bytes)} are used",
             hint="raise its maxmemory, or keep outcomes for a shorter time "
             "(COURIER_RETENTION, COURIER_KEEP_DELIVERED)",
@@ -142,7 +157,7 @@ def _of_redis(redis: RedisHealth) -> Iterator[Problem]:
             code="redis_not_persistent",
             level="warning",
             account=None,
-            text="Redis keeps its data in memory only: when it restarts, all jobs are lost",
+            text=f"{name} keeps its data in memory only: when it restarts, all jobs are lost",
             hint="run in Redis: CONFIG SET appendonly yes, and write it into its configuration",
         )
     if redis.save_failed:
@@ -150,7 +165,7 @@ def _of_redis(redis: RedisHealth) -> Iterator[Problem]:
             code="redis_save_failed",
             level="error",
             account=None,
-            text="Redis could not write its data to disk the last time",
+            text=f"{name} could not write its data to disk the last time",
             hint="look into Redis's log: is its disk full?",
         )
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config import Settings
+from ..config.broker_errors import describe_broker_error
 from ..config.connections import Client
 from ..config.network import network_faults
 from ..config.redis_errors import RedisError, describe_redis_error
 from ..state import health
+from ..state.keys import Keys
+from ..state.shards import ask_each
 from .findings import Finding
 from .problems import Problem, problems
 
@@ -24,8 +27,14 @@ def redis_fitness(client: Client, settings: Settings) -> tuple[list[Finding], st
     """
     try:
         wrong = health.wrong_types(client, settings.accounts)
-        version = health.version(client)
-        found = problems((), health.redis_health(client))
+        versions, away = ask_each(
+            client, settings.accounts, lambda account: health.version(client, Keys(account))
+        )
+        found = problems(
+            (),
+            *health.nodes_health(client, settings.accounts),
+            away={name: describe_redis_error(settings, each) for name, each in away.items()},
+        )
     except RedisError as error:
         return [unreachable(settings, error)], ""
     return [
@@ -34,7 +43,7 @@ def redis_fitness(client: Client, settings: Settings) -> tuple[list[Finding], st
             for text in wrong
         ),
         *map(as_finding, found),
-    ], version
+    ], ", ".join(sorted(set(versions.values())))
 
 
 def unreachable(settings: Settings, error: Exception) -> Finding:
@@ -42,6 +51,30 @@ def unreachable(settings: Settings, error: Exception) -> Finding:
     said = describe_redis_error(settings, error)
     text = said.removeprefix(f"Redis at {settings.redis_address} ")
     return Finding(part="Redis", what="answer", level="error", text=text, kind="unreachable")
+
+
+def broker(settings: Settings) -> Finding:
+    """Does a message come through the broker, and back?"""
+    from .broker import round_trip_s  # imports Celery
+
+    try:
+        took_s = round_trip_s(settings)
+    except Exception as error:  # of any broker's transport
+        return Finding(
+            part="Broker",
+            what="round trip",
+            level="error",
+            text=f"no message comes through: {describe_broker_error(settings, error)}",
+            hint="without messages, jobs are found by the workers' ticks, later and slower: look "
+            "at the broker, and at the rights of this user",
+            kind="unreachable",
+        )
+    return Finding(
+        part="Broker",
+        what="round trip",
+        level="ok",
+        text=f"a message went through a queue and back in {took_s * 1000:.0f} ms",
+    )
 
 
 def network() -> list[Finding]:
@@ -107,7 +140,7 @@ _PARTS = {
 
 def as_finding(problem: Problem) -> Finding:
     """A problem, among other findings."""
-    of_redis = problem.code.startswith("redis_")
+    of_redis = problem.code.startswith("redis_") or problem.code == "shard_away"
     return Finding(
         part="Redis" if of_redis else _PARTS.get(problem.code, "Deliveries"),
         what=problem.code if problem.account is None else f"account {problem.account}",

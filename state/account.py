@@ -15,6 +15,7 @@ from ..jobs.outcome import REPLAYABLE, STATUSES, Status
 from .counts import Counts, counts_of, delivered_per_s
 from .keys import Keys
 from .scripts import Script
+from .shards import client_of
 from .workers import Worker, alive
 
 STEP_SHOWN_S = 3600
@@ -183,7 +184,7 @@ class AccountHealth:
         max_parallel: int = 20,
         probe_delays_s: tuple[float, ...] = (60.0,),
     ) -> None:
-        self._client: Any = client  # redis-py's types allow for bytes at every turn
+        self._client = client_of(client, keys.prefix)
         self._keys = keys
         self._rate_limit = rate_limit
         self._max_parallel = max_parallel

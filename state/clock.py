@@ -11,6 +11,7 @@ import redis
 
 from ..jobs.job import time_of
 from .keys import Keys
+from .shards import by_shard, client_of
 
 STEP_S = 0.5
 """A difference that is smaller is not told from a slow answer."""
@@ -56,24 +57,25 @@ class ClockWatch:
         return step_s if abs(step_s) > STEP_S + (answered_s - asked_s) else None
 
 
-def redis_time(client: redis.Redis) -> datetime:
-    """What Redis's clock says now, in UTC; jobs without a time of their own are ordered by it.
+def redis_time(client: redis.Redis, keys: Keys) -> datetime:
+    """What Redis's clock says now, in UTC; an account's jobs without a time are ordered by it.
 
     Raises:
         redis.RedisError: Redis fails.
     """
-    seconds, microseconds = client.time()
+    seconds, microseconds = client_of(client, keys.prefix).time()
     return time_of(int(seconds) * 1_000_000 + int(microseconds))
 
 
 def work_exists(client: redis.Redis, accounts: Sequence[str]) -> bool:
     """Whether any of these accounts holds anything that a worker may have to look after.
 
-    One command, for idle workers.
+    One command, for idle workers; on a cluster, one for each account.
 
     Raises:
         redis.RedisError: Redis fails.
     """
-    keys = [Keys(account).of(name) for account in accounts for name in _SIGNS_OF_WORK]
-    any_client: Any = client
-    return bool(any_client.exists(*keys))
+    return any(
+        shard.exists(*(Keys(account).of(name) for account in some for name in _SIGNS_OF_WORK))
+        for shard, some in by_shard(client, accounts)
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
 
 import redis
 
 from ..jobs.emails import email_hash
+from .shards import client_of
 
 KEY = "courier:log-key"
 """Of all accounts: an email has one hash in all logs. Who can read Redis reads the emails there,
@@ -48,7 +48,7 @@ class EmailHash:
         Raises:
             redis.RedisError: Redis fails.
         """
-        client: Any = self._client()
+        client = client_of(self._client(), KEY)
         found = client.get(KEY)
         if found is None:
             client.set(KEY, secrets.token_hex(32), nx=True)

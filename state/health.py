@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
+from ..config.messages import ACCEPT_QUEUE, DELIVER_QUEUE, KEY_PREFIX
 from .keys import Keys
+from .shards import ask_each, client_of, one_of_each
 
 TYPES = {
     "inbox": "hash",
@@ -40,8 +42,7 @@ TYPES = {
     "workers": "hash",
 }
 """The type of each key that an account has once, by the key's name behind the prefix."""
-QUEUES = ("courier:celery:accept", "courier:celery:deliver")
-_PROBE = "courier:ping"
+QUEUES = (KEY_PREFIX + ACCEPT_QUEUE, KEY_PREFIX + DELIVER_QUEUE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,8 @@ class RedisHealth:
     """`master`, or `slave` for a replica."""
     mode: str | None = None
     """`standalone`, `cluster` or `sentinel`."""
+    node: str = ""
+    """Of a cluster, as `host:port`; "" of a single Redis."""
 
     @property
     def evicts(self) -> bool:
@@ -82,8 +85,27 @@ class RedisHealth:
         return max(0.0, 1 - self.used_bytes / self.maxmemory_bytes)
 
 
-def redis_health(client: redis.Redis) -> RedisHealth:
+def nodes_health(client: redis.Redis, accounts: Sequence[str]) -> tuple[RedisHealth, ...]:
+    """How Redis is; of a cluster, each node that holds one of these accounts and that answers.
+
+    Raises:
+        redis.RedisError: none answers.
+    """
+    node_of = {account: node for node, account in one_of_each(client, accounts).items()}
+    found, _ = ask_each(
+        client,
+        list(node_of),
+        lambda account: redis_health(client_of(client, Keys(account).prefix), node_of[account]),
+    )
+    return tuple(found.values())
+
+
+def redis_health(client: redis.Redis, node: str = "") -> RedisHealth:
     """How Redis is, in two commands that need the rights for INFO and CONFIG.
+
+    Args:
+        client: of a single Redis, or for one node of a cluster.
+        node: of the cluster.
 
     Raises:
         redis.RedisError: it does not answer, or answers with another error than a missing right.
@@ -92,7 +114,7 @@ def redis_health(client: redis.Redis) -> RedisHealth:
     try:
         info = any_client.info()
     except redis.exceptions.NoPermissionError:
-        return RedisHealth()
+        return RedisHealth(node=node)
     append_only = bool(info.get("aof_enabled"))
     return RedisHealth(
         version=str(info.get("valkey_version") or info.get("redis_version") or "") or None,
@@ -109,6 +131,7 @@ def redis_health(client: redis.Redis) -> RedisHealth:
         replicas=_number(info, "connected_slaves"),
         role=info.get("role"),
         mode=info.get("server_mode") or info.get("redis_mode"),
+        node=node,
     )
 
 
@@ -123,14 +146,16 @@ def _number(info: Mapping[str, Any], name: str) -> int | None:
     return int(info[name]) if name in info else None
 
 
-def version(client: redis.Redis) -> str:
+def version(client: redis.Redis, keys: Keys) -> str:
     """The server's version, after a try of what the courier needs: to write, and to run a script.
 
     Raises:
         redis.RedisError: it does not answer, or answers with an error.
     """
-    client.set(_PROBE, "1", px=1_000)
-    client.eval("return redis.call('TIME')", 1, _PROBE)
+    probe = keys.of("ping")
+    client = client_of(client, probe)
+    client.set(probe, "1", px=1_000)
+    client.eval("return redis.call('TIME')", 1, probe)
     info = client.info("server")
     return str(info.get("valkey_version") or info.get("redis_version"))
 
@@ -141,16 +166,22 @@ def wrong_types(client: redis.Redis, accounts: tuple[str, ...]) -> list[str]:
     Raises:
         redis.RedisError: it does not answer, or answers with an error.
     """
-    expected = {
-        Keys(account).of(name): kind for account in accounts for name, kind in TYPES.items()
-    } | dict.fromkeys(QUEUES, "list")
-    with client.pipeline(transaction=False) as pipeline:
-        for key in expected:
-            pipeline.type(key)
-        kinds = pipeline.execute()
-    return [
-        f"the key {key} has the type {kind}, and must have the type {right}: something else wrote "
-        "it; delete it"
-        for (key, right), kind in zip(expected.items(), kinds, strict=True)
-        if kind not in ("none", right)
-    ]
+
+    def wrong(account: str) -> list[str]:
+        shard = client_of(client, Keys(account).prefix)
+        expected = {Keys(account).of(name): kind for name, kind in TYPES.items()}
+        if shard is client and account == accounts[0]:  # a cluster has no queues
+            expected |= dict.fromkeys(QUEUES, "list")
+        with shard.pipeline(transaction=False) as pipeline:
+            for key in expected:
+                pipeline.type(key)
+            kinds = pipeline.execute()
+        return [
+            f"the key {key} has the type {kind}, and must have the type {right}: something else "
+            "wrote it; delete it"
+            for (key, right), kind in zip(expected.items(), kinds, strict=True)
+            if kind not in ("none", right)
+        ]
+
+    found, _ = ask_each(client, accounts, wrong)
+    return [text for account in accounts for text in found.get(account, ())]

@@ -12,13 +12,14 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import redis
 
 from ..jobs.job import time_of
 from .keys import Keys
 from .scripts import Script
+from .shards import client_of
 
 BACKLOG_OLD_S = 300.0
 """An account whose oldest job or email waits for longer than this has a backlog that is too old."""
@@ -151,7 +152,7 @@ class Hooks:
     """
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client: Any = client
+        self._client = client_of(client, keys.prefix)
         self._keys = keys
         self._relay, self._drop, self._watch = (
             Script(client, keys.prefix, name) for name in ("relay", "relay_drop", "watch")

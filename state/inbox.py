@@ -14,6 +14,7 @@ from ..jobs.job import Lane
 from ..jobs.outcome import Reason
 from .keys import Keys, idempotency_hash
 from .scripts import Replicas, Script
+from .shards import client_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ class Inbox:
         keep_s: int | None = None,
         replicas: Replicas | None = None,
     ) -> None:
-        self._client: Any = client  # redis-py's types allow for bytes at every turn
+        self._client = client_of(client, keys.prefix)
         self._keys = keys
         self._kept = {"retention_s": retention_s, "keep_s": keep_s or retention_s}
         self._enqueue = Script(client, keys.prefix, "enqueue")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import redis
 
 from ..jobs.errors import OtherLayout
 from .keys import Keys
+from .shards import client_of
 
 LAYOUT = "1"
 """Changes when a release changes what a key holds."""
@@ -20,8 +19,8 @@ def check_layout(client: redis.Redis, keys: Keys) -> None:
         OtherLayout: another release wrote them. Nothing was changed.
         redis.RedisError: Redis fails.
     """
-    any_client: Any = client
     name = keys.of("layout")
+    any_client = client_of(client, name)
     any_client.set(name, LAYOUT, nx=True)
     found = any_client.get(name)
     if found != LAYOUT:

@@ -21,6 +21,7 @@ from ..jobs.outcome import REASONS, STATUSES, Customer, Outcome, Status
 from ..jobs.text import printable
 from .keys import Keys
 from .scripts import as_bytes
+from .shards import client_of
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ class Outcomes:
     """
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client: Any = client  # redis-py's types allow for bytes at every turn
+        self._client = client_of(client, keys.prefix)
         self._keys = keys
 
     def get(self, job_id: str) -> Outcome | None:

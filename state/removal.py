@@ -15,6 +15,7 @@ from ..jobs.removal import Cancellation, Forgotten
 from .keys import Keys
 from .outcomes import Outcomes, is_of_email
 from .scripts import Script, as_bytes
+from .shards import client_of
 
 LATE_S = 24 * 60 * 60
 """So long after an email was forgotten, a job that says it occurred before that is canceled: a late
@@ -37,7 +38,7 @@ class Removal:
     def __init__(
         self, client: redis.Redis, keys: Keys, *, retention_s: int, keep_s: int | None = None
     ) -> None:
-        self._client: Any = client  # redis-py's types allow for bytes at every turn
+        self._client = client_of(client, keys.prefix)
         self._keys = keys
         self._kept = {"retention_s": retention_s, "keep_s": keep_s or retention_s}
         self._outcomes = Outcomes(client, keys)

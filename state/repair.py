@@ -12,6 +12,7 @@ import redis
 from ..jobs.emails import mailbox_id_of
 from .keys import Keys
 from .scripts import Script
+from .shards import client_of
 
 EVERY_S = 600
 """How often a repair pass begins, by one of the workers."""
@@ -53,7 +54,7 @@ def repair(client: redis.Redis, keys: Keys, *, at_start: bool = False) -> Repair
     Raises:
         redis.RedisError: Redis fails. What was repaired so far stays so.
     """
-    any_client: Any = client
+    any_client = client_of(client, keys.prefix)
     first = any_client.set(keys.of("repairing"), "1", ex=EVERY_S, nx=True)
     if not first and not at_start:
         return None
@@ -75,7 +76,7 @@ def find_stranded(client: redis.Redis, keys: Keys, *, within_s: float) -> Strand
     Raises:
         redis.RedisError: Redis fails.
     """
-    any_client: Any = client
+    any_client = client_of(client, keys.prefix)
     until_s = time.monotonic() + within_s
     script = Script(client, keys.prefix, "repair")
     mailboxes = jobs = records = 0

@@ -20,6 +20,7 @@ from ..jobs.errors import NotDelivered
 from ..jobs.outcome import Outcome
 from ..state.outcomes import Outcomes
 from .keys import Keys
+from .shards import first_of
 
 
 class OutcomeBackend(SyncBackendMixin, Backend):
@@ -54,11 +55,11 @@ class OutcomeBackend(SyncBackendMixin, Backend):
 
     def _find(self, job_id: str) -> Outcome | None:
         # A task id does not say whose it is; accounts are few.
-        for account in self.app.settings.accounts:
-            outcome = Outcomes(self._client, Keys(account)).get(job_id)
-            if outcome is not None:
-                return outcome
-        return None
+        return first_of(
+            self._client,
+            self.app.settings.accounts,
+            lambda account: Outcomes(self._client, Keys(account)).get(job_id),
+        )
 
     def _store_result(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: only the worker's settling writes outcomes."""

@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError
 from ..config.connections import PATIENT_TIMEOUT_S
 from ..config.redis_errors import NotReplicatedError
 from ..config.settings import Settings
+from .shards import client_of
 
 _PACKAGE = "attribute_courier.state.lua"
 _INCLUDE = "-- include: "
@@ -55,9 +56,9 @@ class Script:
     """
 
     def __init__(self, client: redis.Redis, prefix: str, name: str) -> None:
-        self._client = client
+        self._client = client_of(client, prefix)
         self._prefix = prefix
-        self._script = client.register_script(source(name))
+        self._script = self._client.register_script(source(name))
 
     def __call__(self, *raw: str, **arg: object) -> Any:
         """Run it. Its text is sent only to a server that does not know it.
@@ -94,7 +95,7 @@ class Script:
         # its own connection wrote. A script that is run a second time may write nothing, so that
         # WAIT would not wait at all: the write behind it makes sure.
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.execute_command(command, script, 1, *args)  # type: ignore[no-untyped-call]
+        pipeline.execute_command(command, script, 1, *args)
         pipeline.set(f"{self._prefix}replicated", "", px=_FENCE_TTL_MS)
         pipeline.wait(replicas.count, replicas.within_ms)
         answer, fence, acknowledged = pipeline.execute(raise_on_error=False)

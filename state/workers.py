@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import redis
 
 from ..jobs.job import time_of
 from .keys import Keys
+from .shards import client_of
 
 BEAT_S = 3.0
 """How often a worker says that it is alive."""
@@ -47,12 +47,12 @@ class Workers:
 
     Args:
         client: a connection with `decode_responses`.
-        accounts: their names.
+        accounts: their names; on a cluster, of one only.
     """
 
     def __init__(self, client: redis.Redis, accounts: Iterable[str]) -> None:
-        self._client: Any = client
         self._names = [Keys(account).of("workers") for account in accounts]
+        self._client = client_of(client, self._names[0])
 
     def beat(self, worker: Worker, now_us: int) -> None:
         """Say that a worker is alive, at this time by Redis's clock.

@@ -33,13 +33,14 @@ from ..state.inbox import Inbox
 from ..state.keys import Keys
 from ..state.layout import check_layout
 from ..state.scripts import Replicas
+from ..state.shards import by_shard
 from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
 from .hooks import start_relays
 from .liveness import STAMP_S, Liveness
 from .notifier import Notifier
 from .ticker import Ticker
-from .trouble import RedisTrouble
+from .trouble import BrokerTrouble, RedisTrouble
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ POOLS = ("thread", "prefork", "solo")
 
 settings = choose().load(strict=True)
 trouble = RedisTrouble(settings)
+broker_trouble = BrokerTrouble(settings) if settings.own_broker else trouble
 liveness = Liveness(trouble, timeout_s=settings.timeout_s)
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
@@ -97,14 +99,17 @@ def know_layout(account: str) -> None:
     check_layout(_client(), Keys(account))
 
 
-def refuse_eviction() -> None:
+def refuse_eviction(client: Client) -> None:
     """Refuse a Redis that throws keys away when its memory is full: jobs would be lost in silence.
+
+    Args:
+        client: of the Redis; on a cluster, of one of its nodes.
 
     Raises:
         SystemExit: it does, and nobody has allowed it.
         redis.RedisError: Redis fails.
     """
-    redis = redis_health(_client())
+    redis = redis_health(client)
     if redis.policy is None:
         log.warning(
             "Redis at %s does not tell its maxmemory-policy: see to it that it is noeviction",
@@ -113,7 +118,7 @@ def refuse_eviction() -> None:
     if not redis.evicts:
         return
     says = (
-        f"Redis at {settings.redis_address} throws keys away when its memory is full "
+        f"Redis at {redis.node or settings.redis_address} throws keys away when its memory is full "
         f"(maxmemory-policy {redis.policy}), jobs too"
     )
     if not settings.allow_eviction:
@@ -125,14 +130,14 @@ def refuse_eviction() -> None:
 
 
 @cache
-def know_eviction() -> None:
+def know_eviction(client: Client) -> None:
     """Say once that Redis evicts, to a worker that could not ask when it started.
 
     Raises:
         redis.RedisError: Redis fails.
     """
     try:
-        refuse_eviction()
+        refuse_eviction(client)
     except SystemExit as refusal:
         log.error("%s", str(refusal).removeprefix("Error: "))
 
@@ -195,27 +200,31 @@ def _description(worker: Any) -> Worker:
 
 
 class Ticking(bootsteps.StartStopStep):
-    """Runs the ticker in a thread of its own, from the worker's start to its stop."""
+    """Runs each ticker in a thread of its own, from the worker's start to its stop."""
 
     requires = (Living,)
 
     def __init__(self, worker: Any, **options: Any) -> None:
-        self._ticker: Ticker | None = None
+        self._tickers: list[Ticker] = []
         self._relays: list[threading.Thread] = []
 
     def start(self, worker: Any) -> None:
         workers = {name: account_worker_of(name) for name in settings.accounts}
-        self._ticker = ticker = Ticker(_client(), workers, me=_description(worker))
-        try:
-            for account in settings.accounts:
-                know_layout(account)
-            refuse_eviction()
-        except RedisError as error:
-            trouble.met("ticker", error)  # each task and tick looks again
-        except OtherLayout as error:
-            raise SystemExit(f"Error: {error}") from None
-        for run in (lambda: _tick(ticker), lambda: ticker.repair_until(stopping)):
-            threading.Thread(target=run, name="ticker", daemon=True).start()
+        me = _description(worker)
+        for client, accounts in by_shard(_client(), settings.accounts):
+            ticker = Ticker(client, {name: workers[name] for name in accounts}, me=me)
+            self._tickers.append(ticker)
+            try:
+                for account in accounts:
+                    know_layout(account)
+                refuse_eviction(client)
+            except RedisError as error:
+                trouble.met(ticker.name, error)  # each task and tick looks again
+            except OtherLayout as error:
+                raise SystemExit(f"Error: {error}") from None
+        for ticker in self._tickers:
+            for run, *args in ((_tick, ticker), (ticker.repair_until, stopping)):
+                threading.Thread(target=run, args=args, name=ticker.name, daemon=True).start()
         self._relays = start_relays(
             settings, _client(), trouble, stopping, email_hash=_email_hash.of
         )
@@ -224,12 +233,13 @@ class Ticking(bootsteps.StartStopStep):
         stopping.set()
         for thread in self._relays:
             thread.join(settings.hook_timeout_s + 2)
-        if self._ticker is not None:
-            self._ticker.leave()
+        for ticker in self._tickers:
+            ticker.leave()
 
 
 class Relaying(bootsteps.StartStopStep):
-    """Relays the outbox in a thread of its own, where the settings name a database."""
+    """Relays the outbox in a thread of its own, where the settings name a database; on a cluster
+    in one for each account, as a shard that is down must not hold the others' rows back."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
         """Nothing: Celery passes what a step may need."""
@@ -244,20 +254,21 @@ class Relaying(bootsteps.StartStopStep):
                 f"Error: COURIER_OUTBOX_URL: {error.name} is not installed: "
                 "pip install 'attribute-courier[outbox]'"
             ) from None
-        inboxes = {
-            name: Inbox(
-                _client(),
-                Keys(name),
-                retention_s=settings.retention_s,
-                replicas=Replicas.of(settings),
-            )
-            for name in settings.accounts
-        }
-        try:
-            relay = Relay(settings.outbox_url, inboxes, wake=_notifier.accept)
-        except SettingsError as error:
-            raise SystemExit(f"Error: {error}") from None
-        threading.Thread(target=relay.run, args=[stopping], name="outbox", daemon=True).start()
+        for client, accounts in by_shard(_client(), settings.accounts):
+            inboxes = {
+                name: Inbox(
+                    client,
+                    Keys(name),
+                    retention_s=settings.retention_s,
+                    replicas=Replicas.of(settings),
+                )
+                for name in accounts
+            }
+            try:
+                relay = Relay(settings.outbox_url, inboxes, wake=_notifier.accept)
+            except SettingsError as error:
+                raise SystemExit(f"Error: {error}") from None
+            threading.Thread(target=relay.run, args=[stopping], name="outbox", daemon=True).start()
 
 
 def _tick(ticker: Ticker) -> None:
@@ -266,16 +277,16 @@ def _tick(ticker: Ticker) -> None:
         wait_s = TICK_S
         liveness.beat("ticker")
         try:
-            for account in settings.accounts:
+            for account in ticker.accounts:
                 know_layout(account)
-            know_eviction()
+            know_eviction(ticker.client)
             wait_s = ticker.tick()
         except RedisError as error:
-            trouble.met("ticker", error)
+            trouble.met(ticker.name, error)
         except Exception:
             log.exception("the ticker met an unexpected error; trying again")
         else:
-            trouble.over("ticker")
+            trouble.over(ticker.name)
 
 
 class Reports(bootsteps.StartStopStep):
@@ -295,7 +306,7 @@ class Reports(bootsteps.StartStopStep):
         dispatcher.buffer_limit = EVENTS_AT_ONCE
         self._timers = [
             consumer.hub.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
-            consumer.hub.call_later(WELL_AFTER_S, trouble.over, "consumer"),
+            consumer.hub.call_later(WELL_AFTER_S, broker_trouble.over, "consumer"),
         ]
         _notifier.dispatcher = dispatcher
 

@@ -42,7 +42,7 @@ class Liveness:
         self._trouble = trouble
         self._task_limit_s = TASK_LIMIT_S + REQUESTS * timeout_s
         now_s = time.monotonic()
-        self._beats: dict[Part, tuple[float, int]] = {}
+        self._beats: dict[tuple[Part, int], float] = {}
         self._began_s: dict[str, float] = {}
         self._well_since_s = now_s
         self._stopping_s: float | None = None
@@ -53,8 +53,8 @@ class Liveness:
         self._ended = False
 
     def beat(self, part: Part) -> None:
-        """A part goes on. To be called in the part's own thread, at least every some seconds."""
-        self._beats[part] = (time.monotonic(), threading.get_ident())
+        """A part goes on. To be called in the part's own threads, at least every some seconds."""
+        self._beats[part, threading.get_ident()] = time.monotonic()
 
     def start(self, worker: Any) -> None:
         """Begin to keep the file of Celery's `worker`."""
@@ -96,9 +96,10 @@ class Liveness:
         )
 
     def _last_s(self, part: Part) -> float:
-        # The main thread starts the ticker.
-        beat_s, thread = self._beats.get(part) or self._beats["consumer"]
-        return max(beat_s, last_try_s(thread))
+        beats = list(self._beats.items())
+        lasts = [max(at_s, last_try_s(thread)) for (of, thread), at_s in beats if of == part]
+        # The main thread starts the tickers.
+        return min(lasts) if lasts else self._last_s("consumer")
 
     def _running(self, now_s: float) -> list[float]:
         """When each of the running tasks was first seen here, in whichever pool."""

@@ -24,17 +24,20 @@ log = logging.getLogger(__name__)
 
 
 class Ticker:
-    """Looks after all accounts of a worker.
+    """Looks after accounts of a worker: all of them, but on a cluster one, as others are well
+    while its shard is not.
 
     Args:
-        client: a connection with `decode_responses`.
+        client: a connection with `decode_responses`, for the Redis that holds them.
         workers: account → its worker.
         me: the worker process, as it says that it is alive.
     """
 
     def __init__(self, client: Client, workers: Mapping[str, AccountWorker], *, me: Worker) -> None:
-        self._client = client
+        self.client = client
         self._workers = workers
+        self.accounts = tuple(workers)
+        self.name = f"ticker of {', '.join(workers)}"
         self._clock = ClockWatch(client)
         self._me = me
         self._alive = Workers(client, workers)
@@ -50,7 +53,7 @@ class Ticker:
         self._beat()
         if step_s is not None:
             self._note_step(step_s)
-        if not work_exists(self._client, list(self._workers)):
+        if not work_exists(self.client, list(self._workers)):
             return TICK_S
         wait_s, errors = TICK_S, []
         for worker in self._workers.values():
@@ -95,7 +98,7 @@ class Ticker:
                 self._alive.forget_the_dead()
             for account in self._workers:
                 try:
-                    found = repair(self._client, Keys(account), at_start=at_start)
+                    found = repair(self.client, Keys(account), at_start=at_start)
                 except RedisError as error:
                     log.warning("account %s: no repair pass (%s)", account, type(error).__name__)
                     continue

@@ -18,6 +18,7 @@ from ...jobs.outcome import SUCCESSES, Status
 from ...operate.picture import health_of
 from ...producers import Batch, Producer, default_producer
 from ...state.clock import redis_time
+from ...state.keys import Keys
 from ..account import accounts_of, check_enabled, reaching_redis
 from ..main import (
     EXIT_NOT_DELIVERED,
@@ -212,7 +213,7 @@ def command(**said: Any) -> None:
                 with reaching_redis(settings) as client:
                     # A job that arrives meanwhile is newer by Redis's clock; one that is ahead of
                     # this machine's would make the rows lie in the future.
-                    work.started = min(started, redis_time(client))
+                    work.started = min(started, redis_time(client, Keys(account)))
             with progress("reading", sum(table.size for table in tables), "bytes") as advance:
                 work.survey(advance)
             report = Report(work, options.format_, samples=options.dry_run)

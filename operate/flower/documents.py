@@ -7,7 +7,7 @@ from typing import Any
 
 from ...jobs.emails import normalized_email, redacted_email
 from ...jobs.outcome import Outcome
-from ..plain import account_document, plain, redis_document
+from ..plain import account_document, plain, redis_documents
 from .reading import Found, Job, Stand, waits_for
 
 
@@ -44,7 +44,7 @@ def stand_document(stand: Stand) -> dict[str, Any]:
     """How everything stands."""
     return {
         "problems": [asdict(problem) for problem in stand.picture.problems],
-        "redis": redis_document(stand.picture.redis),
+        **redis_documents(stand.picture),
         "accounts": [
             account_document(status, "last_hour_reasons")
             | {"minutes": plain(stand.minutes[status.account])}

@@ -23,6 +23,7 @@ from ...state.account import AccountHealth, AccountStatus
 from ...state.counts import Counters
 from ...state.keys import Keys
 from ...state.outcomes import Outcomes
+from ...state.shards import first_of
 from ..picture import Picture, health_of, look
 from .chart import Minute, minutes_of
 
@@ -141,11 +142,13 @@ class Reader:
         return found
 
     def _look(self) -> Stand:
+        picture = look(self._client, self.settings)
+        names = [each.account for each in picture.accounts]
         return Stand(
-            picture=look(self._client, self.settings),
+            picture=picture,
             minutes={
                 account: minutes_of(Counters(self._client, Keys(account)).last_hour())
-                for account in self.settings.accounts
+                for account in names
             },
         )
 
@@ -232,22 +235,28 @@ class Reader:
         return self._ask(lambda: self._job(job_id), SEARCH_S)
 
     def _job(self, job_id: str) -> Job | None:
-        for account in self.settings.accounts:
+        def of(account: str) -> Job | None:
             outcomes = self._outcomes(account)
             outcome = outcomes.get(job_id)
-            if outcome is not None:
-                others = outcomes.of_email(normalized_email(outcome.email)) if outcome.email else []
-                return Job(
-                    outcome=outcome,
-                    status=self._health(account).status(),
-                    others=tuple(each for each in others if each.job_id != job_id),
-                )
-        return None
+            if outcome is None:
+                return None
+            others = outcomes.of_email(normalized_email(outcome.email)) if outcome.email else []
+            return Job(
+                outcome=outcome,
+                status=self._health(account).status(),
+                others=tuple(each for each in others if each.job_id != job_id),
+            )
+
+        return first_of(self._client, self.settings.accounts, of)
 
     def replay(self, job_id: str) -> str | None:
         """Put a job back into the inbox. Returns why that was not done; None where it was."""
         replayed = self._ask(
-            lambda: any(self._health(account).replay(job_id) for account in self.settings.accounts)
+            lambda: first_of(
+                self._client,
+                self.settings.accounts,
+                lambda account: self._health(account).replay(job_id) or None,
+            )
         )
         return None if replayed else _NOT_REPLAYED
 

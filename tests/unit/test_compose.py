@@ -29,6 +29,7 @@ WORKER_GRACE_S = 40
 
 NOT_PASSED_ON = {
     "COURIER_ACCOUNTS",
+    "COURIER_BROKER_URL_FILE",
     "COURIER_HOOK_SECRET_FILE",
     # The Redis is this file's own, alone, on a network of its own.
     *("COURIER_REDIS_CA_FILE", "COURIER_REDIS_CERT_FILE", "COURIER_REDIS_KEY_FILE"),
