@@ -21,6 +21,7 @@ from ..config import Settings
 from ..config.connections import Client, connect_briefly, until
 from ..config.messages import ACCEPT_QUEUE, ACCEPT_SHOWN, ACCEPT_TASK, KEY_PREFIX
 from ..config.redis_errors import describe_redis_error
+from ..config.waking import current_waker
 from ..state.inbox import WakeMessage
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,13 @@ class WakeUp:
     def _client(self) -> Client:
         return self._given or connect_briefly(self._settings)
 
-    def message(self, account: str) -> WakeMessage:
-        """The wake-up, for the inbox to send it in the step that takes the jobs."""
+    def message(self, account: str) -> WakeMessage | None:
+        """The wake-up, for the inbox to send it in the step that takes the jobs.
+
+        None where an application's own Celery app wakes the workers (`worker.install`).
+        """
+        if current_waker() is not None:
+            return None
         return WakeMessage(queue=KEY_PREFIX + ACCEPT_QUEUE, message=_message(account))
 
     def send(self, account: str, *, deadline_s: float) -> bool:
@@ -58,10 +64,12 @@ class WakeUp:
         """
         if time.monotonic() >= deadline_s:
             return False
+        waker = current_waker()
+        if waker is not None:
+            return waker(account, deadline_s)
         try:
             with until(deadline_s):
-                wake = self.message(account)
-                self._client.lpush(wake.queue, wake.message)
+                self._client.lpush(KEY_PREFIX + ACCEPT_QUEUE, _message(account))
         except Exception as error:  # whatever it is, the job was taken, and the caller is told so
             log.warning(
                 "no message sent to the workers, which find the jobs without one: %s",
