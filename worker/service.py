@@ -37,7 +37,7 @@ from .notifier import Asking, Notifier, Send
 from .stint import Done
 from .stopping import Stopping
 from .ticker import Ticker
-from .trouble import RedisTrouble
+from .trouble import BrokerTrouble, RedisTrouble
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class WorkerService:
         self.stint_s = stint_s
         self.stopping = Stopping()
         self.trouble = RedisTrouble(settings)
+        self.broker_trouble = BrokerTrouble(settings) if settings.own_broker else self.trouble
         self.liveness = Liveness(self.trouble, timeout_s=settings.timeout_s)
         self.notifier = Notifier(send, self.email_hash)
         self._own = _Process()

@@ -135,7 +135,7 @@ class Reports(bootsteps.StartStopStep):
         dispatcher.buffer_limit = EVENTS_AT_ONCE
         self._timers = [
             consumer.hub.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
-            consumer.hub.call_later(WELL_AFTER_S, self._service.trouble.over, "consumer"),
+            consumer.hub.call_later(WELL_AFTER_S, self._service.broker_trouble.over, "consumer"),
         ]
         self._service.notifier.dispatcher = dispatcher
 
