@@ -36,6 +36,11 @@ def attached_host(app: Any) -> Any:
     return host
 
 
-def any_app_has_it() -> bool:
+def has_one(app: Any) -> bool:
+    """Whether a Celery app has a courier."""
+    return _NAME in vars(app)
+
+
+def any_app_has_one() -> bool:
     """Whether any Celery app of this process has a courier."""
     return _any

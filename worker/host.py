@@ -11,12 +11,11 @@ from typing import Any
 
 from celery import Celery, Task
 
-from ..config.celery import CourierCelery
 from ..config.errors import SettingsError
 from ..config.messages import ACCEPT_SHOWN, ACCEPT_TASK
 from ..config.settings import Settings
 from ..config.waking import wake_by
-from .attached import attach
+from .attached import attach, has_one
 from .sender import Sender
 
 LONGEST_S = 3600
@@ -111,7 +110,7 @@ def install(app: Celery, *, settings: Settings | None = None, queue: str | None 
                     "another queue"
                 )
             return
-        if isinstance(app, CourierCelery):
+        if has_one(app):  # our own
             raise SettingsError(
                 "install(): this is the courier's own Celery app: give it your application's"
             )

@@ -105,6 +105,17 @@ class HostedWorker:
 
     def prepare(self, worker: Any) -> None:
         """See whether the courier can deliver here, before the pool starts. Says why not."""
+        # Not the service of a worker that this process ran before, which stays stopped.
+        self._service, self._prepared, self._on, self._said = None, False, False, ""
+        try:
+            self._prepare(worker)
+        except (SettingsError, Unfit) as fault:
+            self._say_off(str(fault))
+        except Exception as error:
+            log.exception("the courier cannot be prepared")
+            self._say_off(type(error).__name__)
+
+    def _prepare(self, worker: Any) -> None:
         queues = self._queues()
         served = set(self._app.amqp.queues.consume_from)
         if queues and not queues & served:
@@ -117,14 +128,10 @@ class HostedWorker:
             return
         # The default queue is the application's tasks', too.
         self._alone = served <= queues - {self._app.conf.task_default_queue}
-        try:
-            if not self.service.settings.enabled:
-                log.warning("the courier is turned off in this worker (COURIER_ENABLED)")
-                return
-            self._check(worker)
-        except (SettingsError, Unfit) as fault:
-            self._say_off(str(fault))
+        if not self.service.settings.enabled:
+            log.warning("the courier is turned off in this worker (COURIER_ENABLED)")
             return
+        self._check(worker)
         follow_signals(worker, self.service)
         self._prepared = True
 

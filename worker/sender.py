@@ -22,7 +22,7 @@ from ..config.tracing import apart
 log = logging.getLogger(__name__)
 
 STUCK_S = 0.5
-"""While a message has been on its way for longer, nobody waits for the next one."""
+"""Nobody waits longer than this; nor at all while a message has been on its way for longer."""
 SAY_EVERY_S = 60.0
 
 
@@ -90,22 +90,22 @@ class _Line:
         self._waiting: OrderedDict[_Message, Future[bool]] = OrderedDict()
         self._changed = threading.Condition()
         self._since_s: float | None = None
+        """Since when there is something to send, without anything that was sent."""
         self._said_s: float | None = None
         threading.Thread(target=self._run, name="courier-messages", daemon=True).start()
 
     def send(self, message: _Message, wait_s: float) -> bool:
         with self._changed:
+            now_s = time.monotonic()
+            if self._since_s is None:
+                self._since_s = now_s
+            wait_s = min(wait_s, self._since_s + STUCK_S - now_s)
             sent = self._waiting.get(message)
             if sent is None:
                 sent = self._waiting[message] = Future()
                 self._changed.notify()
-            since_s = self._since_s
-        if since_s is not None and time.monotonic() > since_s + STUCK_S:
-            return False
-        if wait_s <= 0:
-            return False
         try:
-            return sent.result(wait_s)
+            return wait_s > 0 and sent.result(wait_s)
         except FutureTimeoutError:
             return False
 
@@ -115,7 +115,6 @@ class _Line:
                 while not self._waiting:
                     self._changed.wait()
                 message, sent = self._waiting.popitem(last=False)
-                self._since_s = time.monotonic()
             try:
                 self._publish(*message)
             except Exception as error:  # of any broker: each worker looks about once a second
@@ -123,8 +122,8 @@ class _Line:
                 sent.set_result(False)
             else:
                 sent.set_result(True)
-            finally:
-                self._since_s = None
+            with self._changed:
+                self._since_s = time.monotonic() if self._waiting else None
 
     def _say(self, error: Exception) -> None:
         now_s = time.monotonic()

@@ -13,12 +13,12 @@ from celery.exceptions import Retry
 from ..config.errors import SettingsError
 from ..config.messages import ACCEPT_TASK, DELIVER_TASK
 from ..config.redis_errors import RedisError, describe_redis_error
-from .attached import any_app_has_it, attached_service
+from .attached import any_app_has_one, attached_service
 
 if TYPE_CHECKING:
     from .service import WorkerService
 
-if not any_app_has_it():
+if not any_app_has_one():
     raise SettingsError(
         "attribute_courier.worker.tasks: to include the tasks is not enough for deliveries: call "
         "attribute_courier.worker.install(app) where the Celery app is made, and leave them out of "
@@ -32,9 +32,10 @@ def register(app: Any, **options: Any) -> None:
     Args:
         options: of Celery's tasks.
     """
-    # Not lazy: where Celery finds that a pool of another application started this process, it
-    # would make lazy tasks everybody's.
-    options |= {"lazy": False, "bind": True, "Request": "attribute_courier.worker.shown:Shown"}
+    # Neither shared nor lazy: these would be tasks of all Celery apps of this process, lazy ones
+    # where Celery finds that a pool of another application started it.
+    options |= {"shared": False, "lazy": False, "bind": True}
+    options["Request"] = "attribute_courier.worker.shown:Shown"
     app.task(name=ACCEPT_TASK, **options)(accept)
     app.task(name=DELIVER_TASK, **options)(deliver)
 

@@ -59,6 +59,9 @@ class Turns:
             name: the task's.
             handle: puts a message's task into the pool.
         """
+        with self._lock:  # perhaps the consumer has connected again: its timers are gone
+            self._held.clear()
+            self._looks = False
 
         def receive(
             message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any
