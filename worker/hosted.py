@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 STINT_S = 2.0
 """A stint beside an application's own tasks ends after so long."""
-LOOK_AGAIN_S = 5.0
+LOOK_AGAIN_S = 2.0
 """How often an unfit Redis is asked whether it is fit now."""
 STOP_WITHIN_S = 2.0
 """What the courier adds to the worker's own time to stop, at most, for each account's hooks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -115,24 +116,35 @@ def kill(worker: LeashedProcess) -> None:
     worker.kill()
 
 
+def shows_a_job(channel: Any) -> bool:
+    """Whether the next event tells that a job was delivered."""
+    message = channel.get_message(timeout=0.1)
+    body = base64.b64decode(json.loads(message["data"])["body"]) if message else b""
+    return b'"attribute_courier.add_attributes"' in body and b"1 customer" in body
+
+
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_nothing_is_lost_with_a_killed_worker_of_the_application(
     host: Host, courier: Courier, pool: str
 ) -> None:
     """Promise 1. The limits of the application's own tasks end none of ours."""
-    options = ["-P", pool, "-c", "4", "-n", f"{pool}@host"]
+    options = ["-P", pool, "-c", "4", "-E", "-n", f"{pool}@host"]
     conf = {"task_time_limit": 2, "task_soft_time_limit": 1, "worker_prefetch_multiplier": 4}
-    environ = {"COURIER_TIMEOUT": "500ms"}
+    environ = {"COURIER_TIMEOUT": "500ms", "COURIER_RATE_LIMIT": "20"}
     first = host.start(*options, conf=conf, **environ)
-    receipts = host.add(80)
+    receipts = host.add(100)
     wait_until(lambda: len(courier.posts()) > 15, what="some are delivered")
     kill(first)
-    assert len(courier.posts()) < 80, "it died on the way"
+    assert len(courier.posts()) < 100, "it died on the way"
 
+    told = host.client.pubsub(ignore_subscribe_messages=True)
+    told.psubscribe("/5.celeryev/*")
     host.send_own(*range(20))
     second = host.start(*options, conf=conf, **environ)
     assert {outcome.status for outcome in courier.wait(*receipts)} == {"delivered"}
-    assert all(courier.custom(f"{n}@load.example") == {"n": n} for n in range(80))
+    assert all(courier.custom(f"{n}@load.example") == {"n": n} for n in range(100))
+    wait_until(lambda: shows_a_job(told), what="Flower is told of a job")
+    told.close()
     assert courier.stand_in.stats()["overlaps"] == 0
     wait_until(lambda: host.own_done() == 20, what="the application's own tasks ran")
     [alive] = [each for each in Workers(courier.client, ["default"]).alive() if each.seen_s < 5]
@@ -203,37 +215,18 @@ def test_a_redis_that_evicts_turns_it_off_until_it_is_mended(host: Host, courier
     assert "the courier delivers in this worker from now on" in courier.log()
 
 
-@pytest.mark.parametrize(
-    ("environ", "conf", "says"),
-    [
-        ({"CHARTMOGUL_API_KEY": ""}, {}, "no API key for the account 'default'"),
-        ({"COURIER_RATE_LIMIT": "much"}, {}, "COURIER_RATE_LIMIT: "),
-        ({}, {"accept_content": ["yaml"]}, "accept_content lacks json"),
-    ],
-)
-def test_what_cannot_work_turns_it_off_in_words(
-    host: Host, courier: Courier, environ: dict[str, str], conf: dict[str, Any], says: str
-) -> None:
-    worker = host.start("-P", "solo", conf=conf, **environ)
+def test_settings_that_are_not_valid_turn_it_off_in_words(host: Host, courier: Courier) -> None:
+    worker = host.start("-P", "solo", COURIER_RATE_LIMIT="much")
     [line] = [line for line in courier.log().splitlines() if OFF in line]
-    assert says in line
+    assert "COURIER_RATE_LIMIT: " in line
     assert "Traceback" not in courier.log()
     assert worker.running
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        "include=['attribute_courier.worker.tasks']",
-        "imports=['attribute_courier.worker.tasks']",
-        "",
-    ],
-)
-def test_to_include_the_tasks_alone_fails_in_words(host: Host, tmp_path: Path, way: str) -> None:
+def test_to_include_the_tasks_alone_fails_in_words(host: Host, tmp_path: Path) -> None:
     (tmp_path / "slip.py").write_text(
         "from celery import Celery\n"
-        f"app = Celery('slip', broker='memory://')\napp.conf.update({way})\n"
-        + ("" if way else "app.autodiscover_tasks(['attribute_courier.worker'])\n")
+        "app = Celery('slip', broker='memory://', include=['attribute_courier.worker.tasks'])\n"
     )
     done = host.run(
         *("-m", "celery", "--workdir", str(tmp_path), "-A", "slip", "worker", "-P", "solo")
@@ -241,6 +234,30 @@ def test_to_include_the_tasks_alone_fails_in_words(host: Host, tmp_path: Path, w
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert "call attribute_courier.worker.install(app) where the Celery app is made" in last
+
+
+def test_no_way_to_include_the_tasks_alone_works(host: Host) -> None:
+    program = (
+        "from celery import Celery\n"
+        "from attribute_courier.config import SettingsError\n"
+        "tasks = 'attribute_courier.worker.tasks'\n"
+        "include, imports, found = (Celery(set_as_current=False) for _ in range(3))\n"
+        "include.conf.include = [tasks]\n"
+        "imports.conf.imports = [tasks]\n"
+        "found.autodiscover_tasks(['attribute_courier.worker'])\n"
+        "for app in (include, imports, found):\n"
+        "    try:\n"
+        "        app.loader.import_default_modules()\n"
+        "    except SettingsError as error:\n"
+        "        assert 'install(app)' in str(error)\n"
+        "    else:\n"
+        "        raise AssertionError('nothing is said')\n"
+        "from attribute_courier.worker import install\n"
+        "install(include)\n"
+        "include.loader.import_default_modules()\n"
+    )
+    done = host.run("-c", program)
+    assert done.returncode == 0, done.stderr
 
 
 class TestTheWebProcess:
@@ -317,36 +334,30 @@ class TestTheWebProcess:
         assert done.returncode == 0, done.stderr
 
 
-class TestTwice:
-    def said(self, host: Host, program: str) -> str:
-        done = host.run(
-            "-c",
-            "from celery import Celery\n"
-            "from attribute_courier.config import Settings, SettingsError\n"
-            "from attribute_courier.worker import install\n"
-            "one = Celery('one', broker='memory://')\n"
-            "install(one)\n"
-            f"try:\n    {program}\n"
-            "except (SettingsError, TypeError) as error:\n    print(error)\n",
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def test_is_harmless(self, host: Host) -> None:
-        assert self.said(host, "install(one)") == ""
-
-    @pytest.mark.parametrize(
-        ("program", "says"),
-        [
-            ("install(Celery('two'))", "the Celery app 'one' has the courier already"),
-            ("install(one, queue='other')", "with other settings or another queue"),
-            ("install(one, settings=Settings(rate_limit=3))", "with other settings or another"),
-            (
-                "from attribute_courier.worker import app; install(app)",
-                "the Celery app 'one' has the courier already",
-            ),
-            ("install('one')", "takes a Celery app, not str"),
-        ],
+def test_installed_twice(host: Host) -> None:
+    program = (
+        "from celery import Celery\n"
+        "from attribute_courier.config import Settings, SettingsError\n"
+        "from attribute_courier.worker import install\n"
+        "def refused(error, says, *args, **options):\n"
+        "    try:\n"
+        "        install(*args, **options)\n"
+        "    except error as fault:\n"
+        "        assert says in str(fault), fault\n"
+        "    else:\n"
+        "        raise AssertionError('nothing is said')\n"
+        "one, two = (Celery(name, broker='memory://') for name in ('one', 'two'))\n"
+        "refused(TypeError, 'takes a Celery app, not str', 'one')\n"
+        "install(one)\n"
+        "install(one)\n"
+        "refused(SettingsError, \"the Celery app 'one' has the courier already\", two)\n"
+        "refused(SettingsError, 'or another queue', one, queue='other')\n"
+        "refused(SettingsError, 'other settings', one, settings=Settings(rate_limit=3))\n"
     )
-    def test_otherwise_is_an_error_in_words(self, host: Host, program: str, says: str) -> None:
-        assert says in self.said(host, program)
+    done = host.run("-c", program)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_courier_s_own_app_is_refused(host: Host) -> None:
+    done = host.run("-c", "from attribute_courier.worker import app, install; install(app)")
+    assert "this is the courier's own Celery app" in done.stderr.strip().splitlines()[-1]

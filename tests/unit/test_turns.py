@@ -252,6 +252,21 @@ class TestAnApplicationsWorker:
         assert record.levelname == "ERROR"
         assert "whose other tasks go on: a worker works with the pools threads" in record.message
 
+    def test_an_app_that_accepts_no_json_turns_it_off(
+        self, app: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        app.conf.accept_content = ["yaml"]
+        assert not self.prepared(app)._prepared
+        assert "whose other tasks go on: the Celery app's accept_content lacks json" in caplog.text
+
+    def test_an_account_without_a_key_turns_it_off(
+        self, app: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        found = HostedWorker(app, Settings(redis_url="redis://r.invalid"), None, lambda *_: None)
+        found.prepare(SimpleNamespace(app=app, pool_cls=solo.TaskPool, hostname="x@y"))
+        assert not found._prepared
+        assert "whose other tasks go on: no API key for the account 'default'" in caplog.text
+
     def test_turned_off_on_purpose_is_no_error(
         self, app: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
