@@ -178,6 +178,9 @@ class HostedWorker:
             except Unfit as unfit:
                 self._say_off(str(unfit))
                 wait_s = LOOK_AGAIN_S
+            except Exception:
+                log.exception("the courier met an unexpected error; trying again")
+                wait_s = LOOK_AGAIN_S
             else:
                 break
         else:

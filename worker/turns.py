@@ -23,8 +23,8 @@ from .attached import attached_host
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.2
-"""How often it is looked whether there is room again."""
+LOOK_S = 0.05
+"""How often it is looked whether there is room again, while a message waits."""
 
 Handler = Callable[..., Any]
 

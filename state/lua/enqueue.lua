@@ -45,8 +45,8 @@ if new then
 end
 local wake = new and not woken
 if wake and arg.wake then
-  -- Whatever is wrong with the queue, the jobs are taken. Nobody may read it: where all workers belong to an
-  -- application's own Celery app, they have another one.
+  -- Whatever is wrong with the queue, the jobs are taken. Perhaps nobody reads it: workers of an application's
+  -- own Celery app have another one. So it does not grow for ever.
   local queued = redis.pcall('LLEN', arg.wake.queue)
   local pushed = queued
   if type(queued) ~= 'number' or queued < 1000 then
