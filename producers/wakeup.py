@@ -12,6 +12,7 @@ from ..config import Settings
 from ..config.broker_errors import describe_broker_error
 from ..config.connections import Client
 from ..config.messages import ACCEPT_QUEUE, ACCEPT_SHOWN, ACCEPT_TASK, KEY_PREFIX
+from ..config.waking import current_waker
 from ..state.inbox import WakeMessage
 from .broker import Broker, Message, as_redis_holds_it, broker_of
 
@@ -34,9 +35,10 @@ class WakeUp:
     def message(self, account: str) -> WakeMessage | None:
         """The wake-up, for the inbox to send it in the step that takes the jobs.
 
-        None where another broker than the inbox's Redis carries it: `send` does that.
+        None where another broker than the inbox's Redis carries it, or an application's own Celery
+        app: `send` does that.
         """
-        if self._settings.own_broker:
+        if self._settings.own_broker or current_waker() is not None:
             return None
         message = as_redis_holds_it(_message(account))
         return WakeMessage(queue=KEY_PREFIX + ACCEPT_QUEUE, message=message)
@@ -54,6 +56,9 @@ class WakeUp:
         """
         if time.monotonic() >= deadline_s:
             return False
+        waker = current_waker()
+        if waker is not None:
+            return waker(account, deadline_s)
         try:
             self.broker.send(_message(account), deadline_s=deadline_s)
         except Exception as error:  # whatever it is, the job was taken, and the caller is told so

@@ -18,7 +18,7 @@ from ..state.outcomes import Outcomes
 from .acceptance import Acceptance
 from .chartmogul import ChartMogul, Transport
 from .deliveries import Deliveries
-from .notifier import Notifier
+from .notifier import Asking, Notifier
 from .policy import Policy
 from .request_trace import RequestTrace
 from .stint import Done
@@ -44,6 +44,8 @@ class AccountWorker:
         notifier: how it asks for further work, and reports to Flower.
         email_hash: what stands for an email in the log.
         line: by which requests go to ChartMogul, in place of connections to the settings' URL.
+        stint_s: seconds after which a stint asks for no further delivery, in place of `STINT_S`.
+        asking: decides how often a tick asks for work; each time that some is due, unless given.
 
     Raises:
         SettingsError: the account has no API key.
@@ -58,6 +60,8 @@ class AccountWorker:
         notifier: Notifier,
         email_hash: Callable[[str], str],
         line: Transport | None = None,
+        stint_s: float | None = None,
+        asking: Asking | None = None,
     ) -> None:
         self.account = account
         keys = Keys(account)
@@ -94,6 +98,7 @@ class AccountWorker:
             line=line,
         )
         self._notifier = notifier
+        self.asking = asking
         self._acceptance = Acceptance(
             account,
             inbox=Inbox(
@@ -116,6 +121,7 @@ class AccountWorker:
             trace=RequestTrace(account, settings.api_url),
             api_key=api_key,
             probe_delays_s=settings.probe_delays_s,
+            stint_s=stint_s,
         )
 
     def accept(self, stopping: threading.Event) -> Done:
@@ -134,7 +140,11 @@ class AccountWorker:
     def tick(self) -> float:
         """See to what no message asks for. Returns seconds until the next look."""
         needs: Needs = self.health.look(TICK_S)
-        if needs.accept:
+        if self.asking is not None and not (needs.accept or needs.deliver):
+            self.asking.answered()
+        elif self.asking is not None and not self.asking.may_ask():
+            pass
+        elif needs.accept:
             self._notifier.accept(self.account)
         elif needs.deliver:
             self._notifier.deliver(self.account)

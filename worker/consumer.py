@@ -25,7 +25,7 @@ from kombu.exceptions import InconsistencyError, OperationalError
 
 from ..config.broker import Channel
 from ..config.redis_errors import DataError, RedisError
-from .app import broker_trouble, liveness
+from .steps import service_of
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +49,19 @@ class Intake(Consumer):
         options = kwargs.get("worker_options") or {}
         kwargs["worker_options"] = options | {"without_gossip": True, "without_mingle": True}
         super().__init__(*args, **kwargs)
+        self._service = service_of(self.app)
         self._last_error_s = 0.0
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, as often as it takes. Celery's own pauses grow to half a minute."""
         conn.transport.Channel = _Channel
         connected: Any = conn.ensure_connection(
-            lambda error, _interval_s: broker_trouble.met(PART, error),
+            lambda error, _interval_s: self._service.broker_trouble.met(PART, error),
             None,
             interval_start=0.5,
             interval_step=0.5,
             interval_max=RECONNECT_S,
-            callback=_go_on,
+            callback=self._go_on,
         )
         self.first_connection_attempt = False
         return connected
@@ -76,12 +77,17 @@ class Intake(Consumer):
 
     def _pause(self, error: Exception) -> None:
         """Say it. The first error costs no time; where others follow, wait before the next."""
-        broker_trouble.met(PART, error)
+        self._service.broker_trouble.met(PART, error)
         last_s, self._last_error_s = self._last_error_s, time.monotonic()
         until_s = last_s + RECONNECT_S
         while (left_s := until_s - time.monotonic()) > 0:
-            _go_on()
+            self._go_on()
             time.sleep(min(left_s, 0.1))
+
+    def _go_on(self) -> None:
+        """While it waits for Redis: it is alive, and ends when it is to."""
+        self._service.liveness.beat("consumer")
+        maybe_shutdown()
 
     def on_send_event_buffered(self) -> None:  # type: ignore[override]  # the stubs are wrong
         """Nothing: events are sent by the clock (app.py, `Reports`)."""
@@ -105,12 +111,6 @@ class Intake(Consumer):
             return None
 
         return on_task_received
-
-
-def _go_on() -> None:
-    """While it waits for Redis: it is alive, and ends when it is to."""
-    liveness.beat("consumer")
-    maybe_shutdown()
 
 
 class _Channel(Channel):

@@ -61,6 +61,7 @@ class Deliveries:
         email_hash: what stands for an email in the log.
         api_key: is taken out of ChartMogul's words, should it repeat it.
         probe_delays_s: seconds before each ping of an account that an answer pauses.
+        stint_s: seconds after which a stint asks for no further delivery, in place of `STINT_S`.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Deliveries:
         trace: RequestTrace,
         api_key: Secret,
         probe_delays_s: tuple[float, ...],
+        stint_s: float | None = None,
     ) -> None:
         self._account = account
         self._mailboxes = mailboxes
@@ -89,6 +91,7 @@ class Deliveries:
         self._trace = trace
         self._api_key = api_key
         self._probe_delays_s = probe_delays_s
+        self._stint_s = stint_s
         self._pong: tuple[Answer | NoAnswer, float] | None = None
         """The last ping that was answered, and when, by the monotonic clock."""
 
@@ -99,7 +102,7 @@ class Deliveries:
             redis.RedisError: Redis fails. A lease that is left ends by itself.
         """
         stint = Stint()
-        ends_s = time.monotonic() + STINT_S
+        ends_s = time.monotonic() + (STINT_S if self._stint_s is None else self._stint_s)
         self._chartmogul.connect()
         step: Next | None = self._mailboxes.claim(stint.id)
         while step is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from ..config.celery import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK, CourierCelery
+from ..config.messages import ACCEPT_SHOWN, ACCEPT_TASK, DELIVER_TASK, JOB_TASK
 from ..config.redis_errors import RedisError
-from ..config.tracing import apart
 from ..jobs.emails import describe
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import Outcome
@@ -18,6 +18,37 @@ from ..jobs.outcome import Outcome
 log = logging.getLogger(__name__)
 
 DELIVER_SHOWN = "what is due"
+
+Send = Callable[[str, str, str], object]
+"""Sends a message: the task's name, the account, and what Flower shows in its place."""
+
+
+LONGEST_PAUSE_S = 32.0
+
+
+class Asking:
+    """How often a tick asks for work that is due, where messages may have to wait for long.
+
+    While an application's own tasks hold a whole worker, nobody answers. Each message would wait
+    in the queue, one a second; so the pause before the next one doubles.
+    """
+
+    def __init__(self) -> None:
+        self.answered()
+
+    def answered(self) -> None:
+        """Work is being done, or none is due."""
+        self._pause_s = 1.0
+        self._again_s = 0.0
+
+    def may_ask(self) -> bool:
+        """Whether to ask now. If so, it counts as asked."""
+        now_s = time.monotonic()
+        if now_s < self._again_s:
+            return False
+        self._again_s = now_s + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        return True
 
 
 def is_shown(outcome: Outcome) -> bool:
@@ -30,14 +61,15 @@ def is_shown(outcome: Outcome) -> bool:
 
 
 class Notifier:
-    """Asks workers for more work through an application, and shows Flower how jobs stand.
+    """Asks workers for more work, and shows Flower how jobs stand.
 
     Args:
+        send: sends a message. What it raises for a broker that does not answer does no harm.
         email_hash: what stands for an email in the log; Flower shows it, too.
     """
 
-    def __init__(self, app: CourierCelery, email_hash: Callable[[str], str]) -> None:
-        self._app = app
+    def __init__(self, send: Send, email_hash: Callable[[str], str]) -> None:
+        self._send_message = send
         self._email_hash = email_hash
         self.hostname: str | None = None
         """The worker's name."""
@@ -54,8 +86,7 @@ class Notifier:
 
     def _send(self, task: str, account: str, shown: str) -> None:
         try:
-            with apart():  # else each stint would be a part of the one before
-                self._app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
+            self._send_message(task, account, shown)
         except (OperationalError, RedisError):
             # Nothing is lost: each worker looks once a second for what is to be done. What is wrong
             # with Redis is said once (trouble.py), not by each thread that meets it.

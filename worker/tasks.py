@@ -1,59 +1,72 @@
-"""The two Celery tasks: decode, call, obey."""
+"""The two Celery tasks: decode, call, obey.
+
+For Celery's `include`, `imports` and `autodiscover_tasks` this is not enough, and it says so: an
+application calls `attribute_courier.worker.install(app)`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from celery.exceptions import Retry
-from celery.worker.request import Request
 
-from ..config.celery import ACCEPT_TASK, DELIVER_TASK
+from ..config.errors import SettingsError
+from ..config.messages import ACCEPT_TASK, DELIVER_TASK
 from ..config.redis_errors import RedisError, describe_redis_error
-from .app import account_worker_of, app, know_layout, settings, stopping, trouble
-from .stint import Done
+from .attached import any_app_has_one, attached_service
+
+if TYPE_CHECKING:
+    from .service import WorkerService
+
+if not any_app_has_one():
+    raise SettingsError(
+        "attribute_courier.worker.tasks: to include the tasks is not enough for deliveries: call "
+        "attribute_courier.worker.install(app) where the Celery app is made, and leave them out of "
+        "include, imports and autodiscover_tasks"
+    )
 
 
-class Shown(Request):
-    """A task that did no good is shown as retried, with its reason in words and no traceback."""
+def register(app: Any, **options: Any) -> None:
+    """Let an app have the two tasks.
 
-    def on_retry(self, exc_info: Any) -> None:
-        self.acknowledge()
-        error = exc_info.exception  # in threads with its traceback around it
-        text = str(error.exc or error)
-        self.send_event("task-retried", exception=text, traceback=None)
+    Args:
+        options: of Celery's tasks.
+    """
+    # Neither shared nor lazy: these would be tasks of all Celery apps of this process, lazy ones
+    # where Celery finds that a pool of another application started it.
+    options |= {"shared": False, "lazy": False, "bind": True}
+    options["Request"] = "attribute_courier.worker.shown:Shown"
+    app.task(name=ACCEPT_TASK, **options)(accept)
+    app.task(name=DELIVER_TASK, **options)(deliver)
 
 
-# Not lazy: where Celery finds that a pool of another application started this process, it would
-# make lazy tasks everybody's.
-@app.task(name=ACCEPT_TASK, lazy=False, Request=Shown)
-def accept(account: str) -> str:
+def accept(self: Any, account: str) -> str:
     """Accept what is in an account's inbox, and deliver what can be delivered."""
-    return _done(account, account_worker_of(account).accept)
+    return _done(self, account, "accept")
 
 
-@app.task(name=DELIVER_TASK, lazy=False, Request=Shown)
-def deliver(account: str) -> str:
+def deliver(self: Any, account: str) -> str:
     """Deliver what is due for an account, for some seconds."""
-    return _done(account, account_worker_of(account).deliver)
+    return _done(self, account, "deliver")
 
 
-def _done(account: str, work: Callable[[Event], Done]) -> str:
+def _done(task: Any, account: str, work: Literal["accept", "deliver"]) -> str:
     """What came of the work. Redis's trouble is said once; the ticker asks for the work again.
 
     Raises:
         Retry: it did no good. To Celery that is a state and no more: it sends no message.
     """
+    if task.request.is_eager:
+        return "nothing: a worker delivers, not the process that asks for it"
+    service: WorkerService = attached_service(task.app)
     try:
-        know_layout(account)
-        done = work(stopping)
+        done = service.work(account, work)
     except RedisError as error:
-        trouble.met("deliveries", error)
+        service.trouble.met("deliveries", error)
         # Celery logs the message, for each task that was under way; Flower shows the whole.
-        whole = RuntimeError(describe_redis_error(settings, error))
+        whole = RuntimeError(describe_redis_error(service.settings, error))
         raise Retry(f"Redis failed ({type(error).__name__})", exc=whole) from None
-    trouble.over("deliveries")
+    service.trouble.over("deliveries")
     if done.in_vain:
         raise Retry(done.text)
     return done.text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from ..config.connections import Client
@@ -21,6 +21,11 @@ from ..state.workers import BEAT_S, Worker, Workers
 from .account_worker import TICK_S, AccountWorker
 
 log = logging.getLogger(__name__)
+
+
+def ticker_name(accounts: Iterable[str]) -> str:
+    """What the ticker of these accounts is called: its threads, and its trouble with Redis."""
+    return f"ticker of {', '.join(accounts)}"
 
 
 class Ticker:
@@ -37,7 +42,7 @@ class Ticker:
         self.client = client
         self._workers = workers
         self.accounts = tuple(workers)
-        self.name = f"ticker of {', '.join(workers)}"
+        self.name = ticker_name(workers)
         self._clock = ClockWatch(client)
         self._me = me
         self._alive = Workers(client, workers)

@@ -45,8 +45,13 @@ if new then
 end
 local wake = new and not woken
 if wake and arg.wake then
-  -- Whatever is wrong with the queue, the jobs are taken.
-  local pushed = redis.pcall('LPUSH', arg.wake.queue, arg.wake.message)
+  -- Whatever is wrong with the queue, the jobs are taken. Perhaps nobody reads it: workers of an application's
+  -- own Celery app have another one. So it does not grow for ever.
+  local queued = redis.pcall('LLEN', arg.wake.queue)
+  local pushed = queued
+  if type(queued) ~= 'number' or queued < 1000 then
+    pushed = redis.pcall('LPUSH', arg.wake.queue, arg.wake.message)
+  end
   wake = type(pushed) == 'table' and pushed.err
 end
 return { wake and 1 or 0, unpack(known) }

@@ -16,6 +16,7 @@ from celery.concurrency import thread
 
 from attribute_courier.config.celery import KEY_PREFIX
 from attribute_courier.sandbox import LeashedProcess
+from attribute_courier.worker import service
 
 from ..conftest import Courier
 from ..waiting import wait_until
@@ -148,20 +149,22 @@ class TestTheCheck:
 
     @pytest.fixture
     def app_module(self, courier: Courier) -> Any:
-        return importlib.import_module("attribute_courier.worker.app")
+        return importlib.import_module("attribute_courier.worker.standalone")
 
     @pytest.mark.parametrize("module", ["gevent", "eventlet"])
     def test_refuses_green_pools(self, app_module: Any, module: str) -> None:
         green = type("TaskPool", (), {"__module__": f"celery.concurrency.{module}"})
         with pytest.raises(SystemExit, match="not with gevent or eventlet"):
-            app_module.Checks(SimpleNamespace(pool_cls=green, hostname="x"))
+            app_module.Checks(SimpleNamespace(app=app_module.app, pool_cls=green, hostname="x"))
 
     def test_refuses_a_patched_process(
         self, app_module: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(app_module, "detect_environment", lambda: "gevent")
+        monkeypatch.setattr(service, "detect_environment", lambda: "gevent")
         with pytest.raises(SystemExit, match="not with gevent or eventlet"):
-            app_module.Checks(SimpleNamespace(pool_cls=thread.TaskPool, hostname="x"))
+            app_module.Checks(
+                SimpleNamespace(app=app_module.app, pool_cls=thread.TaskPool, hostname="x")
+            )
 
 
 @pytest.mark.long
@@ -216,7 +219,7 @@ def test_a_setting_that_cannot_be_used_is_told_at_the_start(
 def test_an_exception_of_our_own_is_not_called_no_task(courier: Courier, tmp_path: Any) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text(
-        "from attribute_courier.worker.app import app\n"
+        "from attribute_courier.worker import app\n"
         "from celery.worker.consumer import Consumer\n"
         "make = Consumer.create_task_handler\n"
         "def odd(self, *args, **options):\n"

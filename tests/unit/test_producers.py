@@ -605,6 +605,19 @@ def test_a_closed_producer_opens_new_connections(producer: Producer, inbox: redi
     assert inbox.llen(KEY_PREFIX + ACCEPT_QUEUE) == 2
 
 
+def test_a_queue_that_no_worker_reads_does_not_grow_for_ever(
+    producer: Producer, inbox: redis.Redis
+) -> None:
+    """Workers of an application's own Celery app have another one."""
+    inbox.rpush(QUEUE, *(["a message"] * 1000))
+    producer.add_attributes(ADA, {"plan": "pro"})
+    assert inbox.llen(QUEUE) == 1000
+    assert inbox.hlen(KEYS.inbox) == 1
+    inbox.lpop(QUEUE)
+    producer.add_attributes(ADA, {"plan": "pro"}, lane="bulk")
+    assert inbox.llen(QUEUE) == 1000
+
+
 @pytest.mark.parametrize(
     ("asked", "checked"), [("", ssl.CERT_REQUIRED), ("?ssl_cert_reqs=none", 0)]
 )

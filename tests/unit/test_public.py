@@ -87,7 +87,7 @@ PUBLIC = {
         "SandboxProcessError",
         "serve",
     ],
-    "worker": ["app"],
+    "worker": ["app", "install"],
 }
 
 

@@ -173,7 +173,12 @@ def test_outcomes_that_ended_well_are_kept_as_long_as_the_others_unless_told(
 
 def test_every_variable_that_is_read_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not listed would be refused, or its slips would not be noticed."""
-    files = ("CHARTMOGUL_API_KEY", "COURIER_BROKER_URL", "COURIER_HOOK_SECRET", "COURIER_SENTINEL_PASSWORD")
+    files = (
+        "CHARTMOGUL_API_KEY",
+        "COURIER_BROKER_URL",
+        "COURIER_HOOK_SECRET",
+        "COURIER_SENTINEL_PASSWORD",
+    )
     listed = {*VARIABLES_READ, *(f"{name}_FILE" for name in files)}
     assert {each[0] for each in VARIABLES} == set(VARIABLES_READ)
     for name in listed:

@@ -1,0 +1,167 @@
+"""What Celery's worker runs for our own app, from its start to its stop."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
+
+from celery import bootsteps, signals
+
+from ..config.redis_errors import RedisError
+from .attached import attached_service
+from .liveness import STAMP_S
+from .service import Unfit, WorkerService
+
+EVENTS_EVERY_S = 0.25
+EVENTS_AT_ONCE = 200
+WELL_AFTER_S = 3.0
+"""So long after the consumer has connected without an error, it counts as well."""
+
+
+def service_of(app: Any) -> WorkerService:
+    """What a worker of this app needs."""
+    found: WorkerService = attached_service(app)
+    return found
+
+
+class Checks(bootsteps.Step):
+    """Refuses to start, in words, where a worker could not work."""
+
+    def __init__(self, worker: Any, autoscale: Any = None, **options: Any) -> None:
+        service = service_of(worker.app)
+        try:
+            service.check_settings(worker.pool_cls)
+        except Unfit as unfit:
+            raise SystemExit(f"Error: {unfit}") from None
+        if autoscale:
+            raise SystemExit(
+                "Error: a worker does not work with --autoscale. Its idle threads cost nothing: "
+                "set their number by --concurrency or COURIER_CONCURRENCY"
+            )
+        follow_signals(worker, service)
+
+
+class Living(bootsteps.StartStopStep):
+    """Shows `courier health` that this worker can work, from its start to its end."""
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        self._liveness = service_of(worker.app).liveness
+
+    def start(self, worker: Any) -> None:
+        self._liveness.start(worker)
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """Each time that the consumer has connected."""
+        hub.call_repeatedly(STAMP_S, self._liveness.beat, "consumer")
+
+    def stop(self, worker: Any) -> None:
+        self._liveness.stopping()
+
+
+class Ticking(bootsteps.StartStopStep):
+    """Runs the ticker, the hooks and the outbox, from the worker's start to its stop."""
+
+    requires = (Living,)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        self._service = service_of(worker.app)
+
+    def start(self, worker: Any) -> None:
+        try:
+            with suppress(RedisError):  # each task and tick looks again
+                self._service.check_redis()
+            self._service.start(worker)
+        except Unfit as unfit:
+            raise SystemExit(f"Error: {unfit}") from None
+
+    def stop(self, worker: Any) -> None:
+        self._service.stop()
+
+
+def follow_signals(worker: Any, service: WorkerService) -> None:
+    """Let a service know, by Celery's signals, when its worker stops and its pool forks."""
+    service.notifier.hostname = worker.hostname
+
+    def shutting_down(**_: Any) -> None:
+        service.liveness.stopping()
+        service.stopping.note()  # what is in flight is finished
+
+    def forked(**_: Any) -> None:
+        """In a process of the prefork pool: it has a dispatcher, and a clock, of its own."""
+        service.notifier.dispatcher = _dispatcher_of_a_child(worker.app, worker.hostname)
+
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    if worker.task_events:
+        signals.worker_process_init.connect(forked, weak=False)
+
+
+def _dispatcher_of_a_child(app: Any, hostname: str) -> Any:
+    dispatcher = app.events.Dispatcher(
+        app.connection_for_write(),
+        hostname=hostname,
+        buffer_group=["task"],
+        on_send_buffered=lambda: None,
+    )
+    dispatcher.buffer_limit = EVENTS_AT_ONCE
+
+    def flush() -> None:
+        pause = threading.Event()
+        while not pause.wait(EVENTS_EVERY_S):
+            with suppress(*app.connection_for_write().connection_errors):
+                dispatcher.flush()
+
+    threading.Thread(target=flush, name="events", daemon=True).start()
+    return dispatcher
+
+
+class Reports(bootsteps.StartStopStep):
+    """Lends the worker's event dispatcher to the notifier while it is connected.
+
+    Events go out together, a few times a second: Celery sends nearly each by itself, which would be
+    a quarter of the worker's CPU time.
+    """
+
+    requires = ("celery.worker.consumer.events:Events",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        self._service = service_of(consumer.app)
+        self._timers: list[Any] = []
+
+    def start(self, consumer: Any) -> None:
+        dispatcher = consumer.event_dispatcher
+        dispatcher.buffer_limit = EVENTS_AT_ONCE
+        self._timers = [
+            consumer.hub.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
+            consumer.hub.call_later(WELL_AFTER_S, self._service.broker_trouble.over, "consumer"),
+        ]
+        self._service.notifier.dispatcher = dispatcher
+
+    def stop(self, consumer: Any) -> None:
+        self._service.notifier.dispatcher = None
+        for timer in self._timers:
+            timer.cancel()
+        if consumer.event_dispatcher is not None:
+            with suppress(*consumer.connection_errors):
+                consumer.event_dispatcher.flush()
+
+
+class Watch(bootsteps.StartStopStep):
+    """Looks once a second whether the broker's connection has fallen silent."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        self._timer = consumer.hub.call_repeatedly(1.0, self._look, consumer.connection.transport)
+
+    def stop(self, consumer: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @staticmethod
+    def _look(transport: Any) -> None:
+        for channel in transport.channels:
+            channel.check_silence()
