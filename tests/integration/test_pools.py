@@ -201,7 +201,7 @@ def test_an_end_by_an_error_has_an_exit_code(courier: Courier, started: Any) -> 
         ("HTTPS_PROXY", "gopher://proxy", "HTTPS_PROXY: a proxy's URL begins with"),
         ("REQUESTS_CA_BUNDLE", "/no/such/file", "REQUESTS_CA_BUNDLE: /no/such/file does not"),
         ("COURIER_REDIS_ULR", "redis://x", "did you mean COURIER_REDIS_URL?"),
-        ("COURIER_REDIS_URL", "sentinel://x", "Redis Sentinel is not supported"),
+        ("COURIER_REDIS_URL", "sentinel://x", "behind the Sentinels stands"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_told_at_the_start(
