@@ -129,7 +129,11 @@ class Watched:
             )
             self.sentinels.append(self._stack.enter_context(sentinel))
         for sentinel in self.sentinels:
-            wait_until(lambda: self._knows_all(sentinel), what="a Sentinel knows all")  # noqa: B023
+            wait_until(
+                lambda: self._knows_all(sentinel),  # noqa: B023
+                timeout_s=60,
+                what="a Sentinel knows all",
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -163,9 +167,14 @@ class Watched:
         """As the Sentinels agree; waits until they do."""
         [port] = wait_until(
             lambda: ports if len(ports := self._named()) == 1 else None,
+            timeout_s=60,
             what="the Sentinels agree on the primary",
         )
         return next(server for server in self.servers if port_of(server) == port)
+
+    def wait_for_another_than(self, old: EmbeddedRedis) -> None:
+        """Until the Sentinels agree on another primary."""
+        wait_until(lambda: self.primary is not old, timeout_s=60, what="another one is the primary")
 
     def _named(self) -> set[int]:
         return {sentinel.state()["port"] for sentinel in self.sentinels}
@@ -189,4 +198,11 @@ class Watched:
 
     def fail_over(self) -> None:
         """In a coordinated way: the primary takes no more writes, and the replica has them all."""
-        self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", MASTER, "COORDINATED")  # type: ignore[no-untyped-call]
+        wait_until(self._fails_over, timeout_s=60, what="the Sentinel can fail over")
+
+    def _fails_over(self) -> bool:
+        try:
+            self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", MASTER, "COORDINATED")  # type: ignore[no-untyped-call]
+        except redis.ResponseError:  # it thinks the replicas down for the moment: a busy machine
+            return False
+        return True
