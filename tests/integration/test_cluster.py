@@ -117,6 +117,7 @@ class Load:
         self.newest: dict[str, int] = {}
         """Email → the value that must stand at the end."""
         self._over = threading.Event()
+        self._failed = False
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
@@ -124,7 +125,8 @@ class Load:
         wait_until(lambda: len(self._courier.posts()) > 20, what="work is under way")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._failed = kind is not None
         self._over.set()
         self._thread.join()
 
@@ -133,17 +135,19 @@ class Load:
         while not self._over.wait(0.01):
             account = self._accounts[n % len(self._accounts)]
             email = f"{account}-{n % 4}@load.example"
-            while True:
-                try:
-                    receipt = self._courier.producer.add_attributes(
-                        email, {"n": n}, account=account, idempotency_key=str(n)
-                    )
-                except NotEnqueued:
-                    continue
-                break
-            self.receipts.append(receipt)
             self.newest[email] = n
+            while len(self.receipts) == n and not self._failed:
+                with suppress(NotEnqueued):
+                    self.receipts.append(
+                        self._courier.producer.add_attributes(
+                            email, {"n": n}, account=account, idempotency_key=str(n)
+                        )
+                    )
             n += 1
+
+    def requests(self, account: str) -> int:
+        """How many were sent for an account."""
+        return sum(each["email"].startswith(f"{account}-") for each in self._courier.posts())
 
     def goes_on(self, account: str) -> None:
         """A job that is asked for from now on is delivered soon."""
@@ -302,13 +306,22 @@ def test_a_primary_that_is_killed_under_load(
     """With COURIER_WAIT_REPLICAS=1, what was acknowledged is on the replica."""
     monkeypatch.setenv("COURIER_WAIT_REPLICAS", "1")
     courier.producer = Producer(load_settings())
+    account, email = accounts[0], f"{accounts[0]}@load.example"
+    replica = cluster.replica(account)
+    replica.pause()
+    with pytest.raises(NotEnqueued, match="replica"):
+        courier.producer.add_attributes(email, {"n": 0}, account=account)
+    replica.resume()
     courier.start_worker()
     with Load(courier, accounts) as load:
-        for account in [accounts[0]] * TIMES:
+        for n in range(TIMES):
             primary, replica = cluster.holder(account), cluster.replica(account)
-            primary.kill()
+            (primary.kill if n % 2 == 0 else primary.pause)()
             wait_until(lambda r=replica: r.is_primary, what="the promotion")  # type: ignore[misc]
-            primary.start()  # a producer waits for it: it is the only replica
+            seen = load.requests(account)
+            wait_until(lambda seen=seen: load.requests(account) > seen, timeout_s=BACK_S)  # type: ignore[misc]
+            # A producer waits for it: it is the only replica.
+            (primary.start if n % 2 == 0 else primary.resume)()
             load.goes_on(account)
             cluster.mend()
     load.is_well_delivered()
