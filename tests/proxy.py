@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from types import TracebackType
@@ -17,9 +18,11 @@ class Proxy:
     Args:
         url: the server's URL.
         delay_s: how long each piece takes, each way.
+        tls: encrypts, and says which certificates clients show; the server is spoken to in plain.
     """
 
-    def __init__(self, url: str, *, delay_s: float = 0) -> None:
+    def __init__(self, url: str, *, delay_s: float = 0, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._parts = urlsplit(url)
         self.lead_to(url)
         self.delay_s = delay_s
@@ -70,6 +73,15 @@ class Proxy:
                 except OSError:
                     client.close()
                     continue
+                if self._tls is not None:
+                    try:
+                        client.settimeout(10)
+                        client = self._tls.wrap_socket(client, server_side=True)
+                        client.settimeout(None)
+                    except OSError:  # the client refuses, or is refused
+                        client.close()
+                        server.close()
+                        continue
                 self._pairs.append(_Pair(self, client, server))
 
 

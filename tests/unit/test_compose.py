@@ -27,7 +27,12 @@ MONITORING = ["grafana", "metrics", "prometheus"]
 WORKER_GRACE_S = 40
 """How long a worker that is asked to stop may take to finish what it has in flight."""
 
-NOT_PASSED_ON = {"COURIER_ACCOUNTS", "COURIER_BROKER_URL_FILE", "COURIER_HOOK_SECRET_FILE"}
+NOT_PASSED_ON = {
+    *("COURIER_ACCOUNTS", "COURIER_BROKER_URL_FILE", "COURIER_HOOK_SECRET_FILE"),
+    # The Redis is this file's own, alone, on a network of its own.
+    *("COURIER_REDIS_CA_FILE", "COURIER_REDIS_CERT_FILE", "COURIER_REDIS_KEY_FILE"),
+    *("COURIER_SENTINEL_PASSWORD", "COURIER_SENTINEL_PASSWORD_FILE", "COURIER_WAIT_REPLICAS"),
+}
 """Settings that take more than a line in .env: accounts need a secret each, a file a mount."""
 
 

@@ -11,7 +11,9 @@ import pytest
 import redis
 
 from attribute_courier.config import load_settings
+from attribute_courier.config.celery import make_celery
 from attribute_courier.config.connections import connect_briefly, connect_patiently
+from attribute_courier.config.redis_errors import WrongServerError
 from attribute_courier.sandbox import EmbeddedRedis
 
 from ..waiting import wait_until
@@ -94,3 +96,20 @@ def test_a_value_that_redis_does_not_take_is_an_error_of_redis_py(
         with pytest.raises(redis.DataError):
             client.set("\udcff", value)  # type: ignore[arg-type]
     client.close()
+
+
+def test_kombus_connections_take_each_error_answer_for_a_lost_connection(
+    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery's worker ends with an answer that it does not expect."""
+    monkeypatch.setenv("COURIER_REDIS_URL", server.url)
+    with make_celery(load_settings()).connection_for_write() as connection:
+        client = connection.channel().client
+        with pytest.raises(WrongServerError, match="unknown command"):
+            client.execute_command("NONSENSE")
+        with pytest.raises(redis.exceptions.NoScriptError):
+            client.evalsha("0" * 40, 0)
+    ours = connect_briefly(load_settings())
+    with pytest.raises(redis.ResponseError, match="unknown command"):
+        ours.execute_command("NONSENSE")
+    ours.close()

@@ -24,7 +24,7 @@ import attribute_courier
 from attribute_courier import CourierError
 from attribute_courier.cli import main
 from attribute_courier.config import Settings, load_settings
-from attribute_courier.config.rights import PRODUCER_RIGHTS, worker_rights
+from attribute_courier.config.rights import PRODUCER_RIGHTS, watcher_rights, worker_rights
 from attribute_courier.jobs.outcome import REASONS, STATUSES, SUCCESSES
 from attribute_courier.operate.problems import Code
 from attribute_courier.worker.chartmogul import MAX_BODY, Answer, NoAnswer
@@ -119,6 +119,7 @@ def test_the_table_of_errors_has_every_error_that_is_offered() -> None:
 
 # --- the settings ------------------------------------------------------------------------------
 
+TLS = Path(__file__).parents[1] / "tls"
 SAMPLES = {
     "CHARTMOGUL_API_KEY": "key",
     "CHARTMOGUL_API_URL": "https://example.com/v1",
@@ -151,12 +152,17 @@ SAMPLES = {
     "COURIER_MAX_REQUEST_BYTES": "10000",
     "COURIER_PROBE_DELAYS": "1s",
     "COURIER_RATE_LIMIT": "10",
+    "COURIER_REDIS_CA_FILE": str(TLS / "ca.pem"),
+    "COURIER_REDIS_CERT_FILE": str(TLS / "client.pem"),
+    "COURIER_REDIS_KEY_FILE": str(TLS / "client.key"),
     "COURIER_REDIS_URL": "redis://localhost:6380/1",
     "COURIER_RETENTION": "40d",
+    "COURIER_SENTINEL_PASSWORD": "hush",
     "COURIER_STRICT_TYPES": "true",
     "COURIER_TIMEOUT": "5s",
     "COURIER_UNCONFIRMED_DELAYS": "5s",
     "COURIER_UNMATCHED_DELAYS": "5s",
+    "COURIER_WAIT_REPLICAS": "1",
     "COURIER_WITH_ASSOCIATED_EMAILS": "true",
 }
 """For variables of the page: a value that is not the default."""
@@ -208,7 +214,7 @@ def test_a_variable_set_to_its_documented_default_changes_nothing(
     name: str, default: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not default:
-        assert re.search(r"KEY|AUTH|ACCOUNTS|HOOK|OUTBOX|BROKER", name), (
+        assert re.search(r"KEY|AUTH|ACCOUNTS|HOOK|OUTBOX|BROKER|PASSWORD|_FILE", name), (
             f"{name} has a default: write it down"
         )
         return
@@ -224,6 +230,10 @@ def test_every_field_of_the_settings_has_a_variable_on_the_page(
     changed = set()
     for name in set(documented()) & set(SAMPLES):
         with monkeypatch.context() as context:
+            if name.startswith("COURIER_REDIS_") and name.endswith("_FILE"):
+                context.setenv("COURIER_REDIS_URL", "rediss://redis")
+                context.setenv("COURIER_REDIS_CERT_FILE", SAMPLES["COURIER_REDIS_CERT_FILE"])
+                context.setenv("COURIER_REDIS_KEY_FILE", SAMPLES["COURIER_REDIS_KEY_FILE"])
             context.setenv(name, SAMPLES[name])
             found = load_settings()
         differs = {
@@ -235,7 +245,7 @@ def test_every_field_of_the_settings_has_a_variable_on_the_page(
         changed |= differs
     assert changed == {each.name for each in fields(Settings)}
     of_a_file_or_account = {name for name in documented() if "_FILE" in name or "<NAME>" in name}
-    assert set(documented()) - set(SAMPLES) == of_a_file_or_account
+    assert set(documented()) - set(SAMPLES) == of_a_file_or_account - set(SAMPLES)
 
 
 def test_fields_have_the_names_of_their_variables_but_for_those_listed() -> None:
@@ -251,10 +261,15 @@ def test_fields_have_the_names_of_their_variables_but_for_those_listed() -> None
 
 
 @pytest.mark.parametrize(
-    ("who", "rights"), [("producer", PRODUCER_RIGHTS), ("worker", worker_rights())]
+    ("who", "rights"),
+    [
+        ("producer", PRODUCER_RIGHTS),
+        ("worker", worker_rights()),
+        ("watcher", watcher_rights()),
+    ],
 )
 def test_the_rights_in_redis_are_those_that_are_needed(who: str, rights: str) -> None:
-    [listed] = re.findall(rf"^```text {who}\n(.*?)^```$", TEXTS["operating.md"], re.M | re.S)
+    [listed] = re.findall(rf"^```text {who}\n(.*?)^```$", TEXTS["redis.md"], re.M | re.S)
     assert listed.split() == rights.split()
 
 

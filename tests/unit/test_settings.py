@@ -77,9 +77,28 @@ def test_without_any_variable_there_are_defaults() -> None:
     )
 
 
+TLS = Path(__file__).parents[1] / "tls"
+NEEDED = {
+    "COURIER_REDIS_CA_FILE": {"COURIER_REDIS_URL": "rediss://r"},
+    "COURIER_REDIS_CERT_FILE": {
+        "COURIER_REDIS_URL": "rediss://r",
+        "COURIER_REDIS_KEY_FILE": f"{TLS}/client.key",
+    },
+    "COURIER_REDIS_KEY_FILE": {
+        "COURIER_REDIS_URL": "rediss://r",
+        "COURIER_REDIS_CERT_FILE": f"{TLS}/client.pem",
+    },
+}
+"""What goes with a variable."""
+
 VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_REDIS_URL", "rediss://:pw@host:7000/3", "redis_url", Secret("rediss://:pw@host:7000/3")),
     ("COURIER_BROKER_URL", "amqp://u:pw@mq/v", "broker_url", Secret("amqp://u:pw@mq/v")),
+    ("COURIER_REDIS_CA_FILE", f"{TLS}/ca.pem", "redis_ca_file", TLS / "ca.pem"),
+    ("COURIER_REDIS_CERT_FILE", f"{TLS}/client.pem", "redis_cert_file", TLS / "client.pem"),
+    ("COURIER_REDIS_KEY_FILE", f"{TLS}/client.key", "redis_key_file", TLS / "client.key"),
+    ("COURIER_SENTINEL_PASSWORD", "hush", "sentinel_password", Secret("hush")),
+    ("COURIER_WAIT_REPLICAS", "1", "wait_replicas", 1),
     ("COURIER_ENABLED", "false", "enabled", False),
     ("COURIER_ALLOW_HTTP", "true", "allow_http", True),
     ("CHARTMOGUL_API_URL", "https://example.com/api/", "api_url", "https://example.com/api"),
@@ -123,7 +142,8 @@ VARIABLES: list[tuple[str, str, str, Any]] = [
 def test_each_variable_sets_its_field(
     monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: Any
 ) -> None:
-    assert getattr(loaded(monkeypatch, **{variable: text}), field) == value
+    others = NEEDED.get(variable, {})
+    assert getattr(loaded(monkeypatch, **others, **{variable: text}), field) == value
 
 
 def test_each_field_has_a_variable() -> None:
@@ -138,6 +158,7 @@ def test_each_field_has_a_variable() -> None:
         "CHARTMOGUL_API_KEY_FILE",
         "COURIER_BROKER_URL_FILE",
         "COURIER_HOOK_SECRET_FILE",
+        "COURIER_SENTINEL_PASSWORD_FILE",
     ],
 )
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
@@ -152,12 +173,11 @@ def test_outcomes_that_ended_well_are_kept_as_long_as_the_others_unless_told(
 
 def test_every_variable_that_is_read_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not listed would be refused, or its slips would not be noticed."""
-    listed = {
-        *VARIABLES_READ,
-        "CHARTMOGUL_API_KEY_FILE",
-        "COURIER_BROKER_URL_FILE",
-        "COURIER_HOOK_SECRET_FILE",
-    }
+    files = (
+        *("CHARTMOGUL_API_KEY", "COURIER_BROKER_URL"),
+        *("COURIER_HOOK_SECRET", "COURIER_SENTINEL_PASSWORD"),
+    )
+    listed = {*VARIABLES_READ, *(f"{name}_FILE" for name in files)}
     assert {each[0] for each in VARIABLES} == set(VARIABLES_READ)
     for name in listed:
         monkeypatch.setenv(name, "")
