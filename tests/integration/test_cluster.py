@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,24 +22,31 @@ from sqlalchemy import MetaData, create_engine
 from sqlalchemy.orm import Session
 
 from attribute_courier.cli.main import main
-from attribute_courier.config import load_settings
-from attribute_courier.config.connections import connect_patiently
+from attribute_courier.config import Settings, load_settings
+from attribute_courier.config.connections import connect_briefly, connect_patiently
+from attribute_courier.config.redis_errors import RedisError, describe_redis_error
 from attribute_courier.config.rights import needed_rights
 from attribute_courier.jobs.errors import IdempotencyConflict, NotEnqueued, NotReachable
+from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.operate.metrics import metrics_text
 from attribute_courier.producers import Producer, Receipt
 from attribute_courier.producers.sqlalchemy import add_attributes_in_outbox, outbox_table
 from attribute_courier.sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxProcess
+from attribute_courier.state.inbox import Entry, Inbox
+from attribute_courier.state.keys import Keys
 from attribute_courier.state.mailboxes import Claim
+from attribute_courier.state.outcomes import Outcomes
 
 from ..cli_runner import CliRunner
 from ..conftest import Courier
 from ..flower import running_flower
 from ..hook_receiver import SECRET, HookReceiver
+from ..proxy import Proxy
 from ..redis_cluster import PASSWORD, Cluster, running
 from ..waiting import wait_until
 
 TIMES = int(os.environ.get("COURIER_TESTS_FAILOVERS", "1"))
+TLS = Path(__file__).parents[1] / "tls"
 BACK_S = 15
 """After a promotion, deliveries are back within this time."""
 
@@ -330,15 +339,15 @@ def test_a_primary_that_is_killed_under_load(
 def test_a_slot_that_is_moved_under_load(
     courier: Courier, cluster: Cluster, accounts: list[str]
 ) -> None:
-    """Key by key, while jobs come and are delivered: the account waits, and loses nothing."""
+    """Key by key, while jobs come: the account waits, and loses nothing. Back in one step."""
     courier.start_worker()
     account, home = accounts[0], cluster.holder(accounts[0])
     with Load(courier, accounts) as load:
         for _ in range(TIMES):
-            for to in (cluster.holder(accounts[1]), home):
-                cluster.move(account, to, pause_s=0.02)
-                assert cluster.holder(account) is to
-                load.goes_on(account)
+            cluster.move(account, cluster.holder(accounts[1]), pause_s=0.02)
+            load.goes_on(account)
+            cluster.move_at_once(account, home)
+            load.goes_on(account)
     load.is_well_delivered()
 
 
@@ -408,3 +417,27 @@ def test_a_shard_that_is_down_harms_its_own_accounts_alone(
     assert {each.status for each in courier.wait(*waiting, timeout_s=60)} == {"delivered"}
     wait_until(lambda: "well again" in courier.log(), what="that it is over is said")
     assert "Traceback" not in courier.log()
+
+
+def test_by_tls(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    with running(tmp_path, primaries=1) as cluster:
+        [node] = cluster.primaries
+        with Proxy(f"redis://127.0.0.1:{node.port}", tls=context) as proxy:
+            port = proxy.url.rpartition(":")[2].partition("/")[0]
+            node.ask("CONFIG SET", "cluster-announce-port", port)
+            settings = Settings(
+                redis_url=f"rediss+cluster://:{PASSWORD}@127.0.0.1:{port}",
+                broker_url="redis://127.0.0.1:1",
+                redis_ca_file=TLS / "ca.pem",
+            )
+            with connect_briefly(settings) as client:
+                for account in ("a", "b"):
+                    inbox = Inbox(client, Keys(account), retention_s=1000)
+                    inbox.put("live", [Entry(job_id=new_job_id(), wire="{}")])
+                    assert inbox.waiting() == 1
+            stranger = replace(settings, redis_ca_file=None)
+            with connect_briefly(stranger) as client, pytest.raises(RedisError) as caught:
+                Outcomes(client, Keys("a")).now()
+            assert "cannot be talked to by TLS" in describe_redis_error(stranger, caught.value)
