@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,17 +86,19 @@ class Node(EmbeddedRedis):
 
 
 class Cluster:
-    """Three primaries, each with some replicas.
+    """Primaries, each with some replicas.
 
     Args:
         directory: of their data.
+        primaries: how many.
         replicas: of each primary.
     """
 
-    def __init__(self, directory: Path, *, replicas: int = 0) -> None:
-        self.primaries = [Node(directory / f"primary-{n}") for n in range(3)]
+    def __init__(self, directory: Path, *, primaries: int = 3, replicas: int = 0) -> None:
+        self.primaries = [Node(directory / f"primary-{n}") for n in range(primaries)]
         self.replicas = [
-            [Node(directory / f"replica-{n}-{m}") for m in range(replicas)] for n in range(3)
+            [Node(directory / f"replica-{n}-{m}") for m in range(replicas)]
+            for n in range(primaries)
         ]
 
     @property
@@ -206,6 +208,14 @@ class Cluster:
         for node in (to, source, *others):
             node.ask("CLUSTER SETSLOT", slot, "NODE", to.id)
 
+    def move_at_once(self, account: str, to: Node) -> None:
+        """Move an account's slot in one step, as Valkey does from version 9 on."""
+        slot = str(key_slot(account.encode()))
+        self.holder(account).ask(
+            *("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to.id)
+        )
+        wait_until(lambda: self.holder(account) is to, what="the slot is moved")
+
     def stop(self) -> None:
         """End all."""
         with ExitStack() as stack:
@@ -214,9 +224,9 @@ class Cluster:
 
 
 @contextmanager
-def running(directory: Path, *, replicas: int = 0) -> Iterator[Cluster]:
+def running(directory: Path, *, primaries: int = 3, replicas: int = 0) -> Iterator[Cluster]:
     """A cluster, for the block of a `with`."""
-    cluster = Cluster(directory, replicas=replicas)
+    cluster = Cluster(directory, primaries=primaries, replicas=replicas)
     try:
         cluster.start()
         yield cluster
@@ -233,9 +243,3 @@ def _patiently(node: Node, *command: str) -> None:
         return True
 
     wait_until(is_done, what=" ".join(command))
-
-
-def spread(cluster: Cluster, shards: Sequence[int]) -> list[str]:
-    """Names of accounts, each on the shard that is named."""
-    names = {shard: cluster.accounts(shard) for shard in set(shards)}
-    return [next(names[shard]) for shard in shards]

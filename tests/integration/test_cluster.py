@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,24 +22,31 @@ from sqlalchemy import MetaData, create_engine
 from sqlalchemy.orm import Session
 
 from attribute_courier.cli.main import main
-from attribute_courier.config import load_settings
-from attribute_courier.config.connections import connect_patiently
+from attribute_courier.config import Settings, load_settings
+from attribute_courier.config.connections import connect_briefly, connect_patiently
+from attribute_courier.config.redis_errors import RedisError, describe_redis_error
 from attribute_courier.config.rights import needed_rights
 from attribute_courier.jobs.errors import IdempotencyConflict, NotEnqueued, NotReachable
+from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.operate.metrics import metrics_text
 from attribute_courier.producers import Producer, Receipt
 from attribute_courier.producers.sqlalchemy import add_attributes_in_outbox, outbox_table
 from attribute_courier.sandbox import DEFAULT_API_KEY, EmbeddedRedis, SandboxProcess
+from attribute_courier.state.inbox import Entry, Inbox
+from attribute_courier.state.keys import Keys
 from attribute_courier.state.mailboxes import Claim
+from attribute_courier.state.outcomes import Outcomes
 
 from ..cli_runner import CliRunner
 from ..conftest import Courier
 from ..flower import running_flower
 from ..hook_receiver import SECRET, HookReceiver
+from ..proxy import Proxy
 from ..redis_cluster import PASSWORD, Cluster, running
 from ..waiting import wait_until
 
 TIMES = int(os.environ.get("COURIER_TESTS_FAILOVERS", "1"))
+TLS = Path(__file__).parents[1] / "tls"
 BACK_S = 15
 """After a promotion, deliveries are back within this time."""
 
@@ -117,6 +126,7 @@ class Load:
         self.newest: dict[str, int] = {}
         """Email → the value that must stand at the end."""
         self._over = threading.Event()
+        self._failed = False
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
@@ -124,7 +134,8 @@ class Load:
         wait_until(lambda: len(self._courier.posts()) > 20, what="work is under way")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._failed = kind is not None
         self._over.set()
         self._thread.join()
 
@@ -133,17 +144,19 @@ class Load:
         while not self._over.wait(0.01):
             account = self._accounts[n % len(self._accounts)]
             email = f"{account}-{n % 4}@load.example"
-            while True:
-                try:
-                    receipt = self._courier.producer.add_attributes(
-                        email, {"n": n}, account=account, idempotency_key=str(n)
-                    )
-                except NotEnqueued:
-                    continue
-                break
-            self.receipts.append(receipt)
             self.newest[email] = n
+            while len(self.receipts) == n and not self._failed:
+                with suppress(NotEnqueued):
+                    self.receipts.append(
+                        self._courier.producer.add_attributes(
+                            email, {"n": n}, account=account, idempotency_key=str(n)
+                        )
+                    )
             n += 1
+
+    def requests(self, account: str) -> int:
+        """How many were sent for an account."""
+        return sum(each["email"].startswith(f"{account}-") for each in self._courier.posts())
 
     def goes_on(self, account: str) -> None:
         """A job that is asked for from now on is delivered soon."""
@@ -302,13 +315,22 @@ def test_a_primary_that_is_killed_under_load(
     """With COURIER_WAIT_REPLICAS=1, what was acknowledged is on the replica."""
     monkeypatch.setenv("COURIER_WAIT_REPLICAS", "1")
     courier.producer = Producer(load_settings())
+    account, email = accounts[0], f"{accounts[0]}@load.example"
+    replica = cluster.replica(account)
+    replica.pause()
+    with pytest.raises(NotEnqueued, match="replica"):
+        courier.producer.add_attributes(email, {"n": 0}, account=account)
+    replica.resume()
     courier.start_worker()
     with Load(courier, accounts) as load:
-        for account in [accounts[0]] * TIMES:
+        for n in range(TIMES):
             primary, replica = cluster.holder(account), cluster.replica(account)
-            primary.kill()
+            (primary.kill if n % 2 == 0 else primary.pause)()
             wait_until(lambda r=replica: r.is_primary, what="the promotion")  # type: ignore[misc]
-            primary.start()  # a producer waits for it: it is the only replica
+            seen = load.requests(account)
+            wait_until(lambda seen=seen: load.requests(account) > seen, timeout_s=BACK_S)  # type: ignore[misc]
+            # A producer waits for it: it is the only replica.
+            (primary.start if n % 2 == 0 else primary.resume)()
             load.goes_on(account)
             cluster.mend()
     load.is_well_delivered()
@@ -317,15 +339,15 @@ def test_a_primary_that_is_killed_under_load(
 def test_a_slot_that_is_moved_under_load(
     courier: Courier, cluster: Cluster, accounts: list[str]
 ) -> None:
-    """Key by key, while jobs come and are delivered: the account waits, and loses nothing."""
+    """Key by key, while jobs come: the account waits, and loses nothing. Back in one step."""
     courier.start_worker()
     account, home = accounts[0], cluster.holder(accounts[0])
     with Load(courier, accounts) as load:
         for _ in range(TIMES):
-            for to in (cluster.holder(accounts[1]), home):
-                cluster.move(account, to, pause_s=0.02)
-                assert cluster.holder(account) is to
-                load.goes_on(account)
+            cluster.move(account, cluster.holder(accounts[1]), pause_s=0.02)
+            load.goes_on(account)
+            cluster.move_at_once(account, home)
+            load.goes_on(account)
     load.is_well_delivered()
 
 
@@ -395,3 +417,27 @@ def test_a_shard_that_is_down_harms_its_own_accounts_alone(
     assert {each.status for each in courier.wait(*waiting, timeout_s=60)} == {"delivered"}
     wait_until(lambda: "well again" in courier.log(), what="that it is over is said")
     assert "Traceback" not in courier.log()
+
+
+def test_by_tls(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    with running(tmp_path, primaries=1) as cluster:
+        [node] = cluster.primaries
+        with Proxy(f"redis://127.0.0.1:{node.port}", tls=context) as proxy:
+            port = proxy.url.rpartition(":")[2].partition("/")[0]
+            node.ask("CONFIG SET", "cluster-announce-port", port)
+            settings = Settings(
+                redis_url=f"rediss+cluster://:{PASSWORD}@127.0.0.1:{port}",
+                broker_url="redis://127.0.0.1:1",
+                redis_ca_file=TLS / "ca.pem",
+            )
+            with connect_briefly(settings) as client:
+                for account in ("a", "b"):
+                    inbox = Inbox(client, Keys(account), retention_s=1000)
+                    inbox.put("live", [Entry(job_id=new_job_id(), wire="{}")])
+                    assert inbox.waiting() == 1
+            stranger = replace(settings, redis_ca_file=None)
+            with connect_briefly(stranger) as client, pytest.raises(RedisError) as caught:
+                Outcomes(client, Keys("a")).now()
+            assert "cannot be talked to by TLS" in describe_redis_error(stranger, caught.value)

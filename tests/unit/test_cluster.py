@@ -17,11 +17,13 @@ from redis.retry import Retry
 from attribute_courier.config import Settings, SettingsError
 from attribute_courier.config.cluster import ClusterClient, Node, Nodes
 from attribute_courier.config.connections import ClusterConnection, connect_briefly, until
-from attribute_courier.config.redis_errors import describe_redis_error
+from attribute_courier.config.redis_errors import WrongServerError, describe_redis_error
 from attribute_courier.config.redis_url import parse_redis_url
 from attribute_courier.config.rights import needed_rights
 from attribute_courier.sandbox import EmbeddedRedis
 from attribute_courier.state.shards import ask_each, by_shard, client_of, first_of, one_of_each
+
+from ..proxy import Proxy
 
 A, B, C = ("a", 1), ("b", 2), ("c", 3)
 HALVES = [[0, 8191, ["a", 1, "id"], ["c", 3, "id"]], [8192, 16383, ["b", 2, "id"]]]
@@ -240,26 +242,61 @@ def test_a_cluster_of_which_nobody_answers_costs_no_more_than_the_time_there_is(
         assert time.monotonic() < began_s + 20
 
 
+def client_of_nodes(nodes: Nodes, server: EmbeddedRedis) -> redis.Redis:
+    """A client for the slot 7, with the login of a server."""
+    password = parse_redis_url(server.url).password
+    assert password is not None
+    pool = redis.ConnectionPool(
+        connection_class=ClusterConnection,
+        nodes=nodes,
+        slot=7,
+        password=password.reveal(),
+        socket_timeout=1,
+        retry=Retry(NoBackoff(), 1),
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+        protocol=2,
+    )
+    return redis.Redis.from_pool(pool)
+
+
+def node_of(url: str) -> Node:
+    address = parse_redis_url(url)
+    return address.host, address.port
+
+
 def test_a_node_that_falls_silent_is_doubted(server: EmbeddedRedis) -> None:
     """It takes connections, and answers nothing; meanwhile another one has its place."""
-    well = parse_redis_url(server.url)
-    assert well.password is not None
     with socket.create_server(("127.0.0.1", 0)) as silent:
         node = silent.getsockname()[:2]
-        holders = [node, (well.host, well.port)]
+        holders = [node, node_of(server.url)]
         nodes = Nodes([node], lambda _: [[0, 16383, [*holders.pop(0), "id"]]])
-        pool = redis.ConnectionPool(
-            connection_class=ClusterConnection,
-            nodes=nodes,
-            slot=7,
-            password=well.password.reveal(),
-            socket_timeout=1,
-            retry=Retry(NoBackoff(), 1),
-            retry_on_error=[redis.TimeoutError],
-            protocol=2,
-        )
-        with redis.Redis.from_pool(pool) as client:
+        with client_of_nodes(nodes, server) as client:
             assert client.ping()
+
+
+def test_where_a_slot_has_moved_the_other_node_is_asked_at_once(server: EmbeddedRedis) -> None:
+    """Although all the others have not heard of it yet."""
+    host, port = node_of(server.url)
+    with Proxy(server.url) as proxy:
+        old = node_of(proxy.url)
+        proxy.answer = f"-MOVED 7 {host}:{port}\r\n".encode()
+        nodes = Nodes([old], lambda _: [[0, 16383, [*old, "id"]]])
+        with client_of_nodes(nodes, server) as client:
+            assert nodes.holder(7) == old
+            assert client.ping()
+            assert nodes.holder(8) == old
+
+
+@pytest.mark.parametrize("answer", ["ASK 7 127.0.0.1:1", "TRYAGAIN Multiple keys", "CLUSTERDOWN x"])
+def test_while_a_slot_moves_the_same_is_asked_again_later(
+    server: EmbeddedRedis, answer: str
+) -> None:
+    with Proxy(server.url) as proxy:
+        node = node_of(proxy.url)
+        proxy.answer = f"-{answer}\r\n".encode()
+        nodes = Nodes([node], lambda _: [[0, 16383, [*node, "id"]]])
+        with client_of_nodes(nodes, server) as client, pytest.raises(WrongServerError):
+            client.ping()
 
 
 class TestShards:

@@ -28,9 +28,7 @@ WORKER_GRACE_S = 40
 """How long a worker that is asked to stop may take to finish what it has in flight."""
 
 NOT_PASSED_ON = {
-    "COURIER_ACCOUNTS",
-    "COURIER_BROKER_URL_FILE",
-    "COURIER_HOOK_SECRET_FILE",
+    *("COURIER_ACCOUNTS", "COURIER_BROKER_URL_FILE", "COURIER_HOOK_SECRET_FILE"),
     # The Redis is this file's own, alone, on a network of its own.
     *("COURIER_REDIS_CA_FILE", "COURIER_REDIS_CERT_FILE", "COURIER_REDIS_KEY_FILE"),
     *("COURIER_SENTINEL_PASSWORD", "COURIER_SENTINEL_PASSWORD_FILE", "COURIER_WAIT_REPLICAS"),

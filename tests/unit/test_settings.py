@@ -93,12 +93,12 @@ NEEDED = {
 
 VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_REDIS_URL", "rediss://:pw@host:7000/3", "redis_url", Secret("rediss://:pw@host:7000/3")),
+    ("COURIER_BROKER_URL", "amqp://u:pw@mq/v", "broker_url", Secret("amqp://u:pw@mq/v")),
     ("COURIER_REDIS_CA_FILE", f"{TLS}/ca.pem", "redis_ca_file", TLS / "ca.pem"),
     ("COURIER_REDIS_CERT_FILE", f"{TLS}/client.pem", "redis_cert_file", TLS / "client.pem"),
     ("COURIER_REDIS_KEY_FILE", f"{TLS}/client.key", "redis_key_file", TLS / "client.key"),
     ("COURIER_SENTINEL_PASSWORD", "hush", "sentinel_password", Secret("hush")),
     ("COURIER_WAIT_REPLICAS", "1", "wait_replicas", 1),
-    ("COURIER_BROKER_URL", "amqp://u:pw@mq/v", "broker_url", Secret("amqp://u:pw@mq/v")),
     ("COURIER_ENABLED", "false", "enabled", False),
     ("COURIER_ALLOW_HTTP", "true", "allow_http", True),
     ("CHARTMOGUL_API_URL", "https://example.com/api/", "api_url", "https://example.com/api"),
@@ -174,10 +174,8 @@ def test_outcomes_that_ended_well_are_kept_as_long_as_the_others_unless_told(
 def test_every_variable_that_is_read_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not listed would be refused, or its slips would not be noticed."""
     files = (
-        "CHARTMOGUL_API_KEY",
-        "COURIER_BROKER_URL",
-        "COURIER_HOOK_SECRET",
-        "COURIER_SENTINEL_PASSWORD",
+        *("CHARTMOGUL_API_KEY", "COURIER_BROKER_URL"),
+        *("COURIER_HOOK_SECRET", "COURIER_SENTINEL_PASSWORD"),
     )
     listed = {*VARIABLES_READ, *(f"{name}_FILE" for name in files)}
     assert {each[0] for each in VARIABLES} == set(VARIABLES_READ)
