@@ -119,6 +119,13 @@ class CourierCelery(Celery):
             self._pool = self.connection_for_write(**options).Pool(limit=POOL_LIMIT)
         return self._pool
 
+    def close(self) -> None:
+        """Celery's own leaves the connections of its pool to the garbage collector."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.force_close_all()
+        super().close()
+
 
 def _tls(address: RedisAddress) -> dict[str, Any]:
     # Kombu verifies no certificate unless told to, and would send the password to whoever answers.
