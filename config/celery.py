@@ -15,7 +15,7 @@ from typing import Any
 from celery import Celery
 from celery.app.amqp import AMQP
 from celery.loaders.app import AppLoader
-from kombu import Connection, Exchange, Queue
+from kombu import Connection, Queue
 from kombu.pools import ProducerPool
 
 from .connections import CONNECT_TIMEOUT_S, PATIENT_TIMEOUT_S
@@ -173,7 +173,7 @@ def make_celery(settings: Settings) -> CourierCelery:
 
 
 def _queue(name: str) -> Queue:
-    return Queue(name, Exchange(""), routing_key=name, queue_arguments=QUEUE_ARGUMENTS)
+    return Queue(name, routing_key=name, queue_arguments=QUEUE_ARGUMENTS)
 
 
 def _broker(app: CourierCelery) -> dict[str, Any]:
@@ -185,6 +185,11 @@ def _broker(app: CourierCelery) -> dict[str, Any]:
             "broker_heartbeat": HEARTBEAT_S if way.amqp else None,
             "broker_connection_timeout": CONNECT_TIMEOUT_S,
             "broker_transport_options": way.options,
+            # Two workers may have one name, as two on one machine do: an exclusive queue would keep
+            # the second from connecting. One that is neither durable nor exclusive is deprecated
+            # in RabbitMQ. Celery has these settings from 5.6 on.
+            "control_queue_exclusive": False,
+            "control_queue_durable": True,
         }
     redis = app.settings.broker or app.settings.redis
     return {

@@ -70,13 +70,15 @@ def transport_of(settings: Settings) -> Transport:
             else None,
             options={"read_timeout": PATIENT_TIMEOUT_S, "write_timeout": PATIENT_TIMEOUT_S},
         )
+    from kombu import Connection
     from kombu.transport import get_transport_cls
 
     try:
         kind: Any = get_transport_cls(scheme.partition("+")[0])
+        _ = Connection(url.partition("?")[0]).transport  # some find out here what they lack
     except ImportError as error:
         raise SettingsError(
-            f"COURIER_BROKER_URL: a broker {scheme}:// needs {error.name}, which is not installed"
+            f"COURIER_BROKER_URL: a broker {scheme}:// needs a library ({error})"
         ) from None
     except Exception:  # in each version of Kombu another one
         raise SettingsError(f"COURIER_BROKER_URL: Kombu knows no broker {scheme}://") from None

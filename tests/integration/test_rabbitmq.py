@@ -90,6 +90,7 @@ def test_a_job_is_taken_up_by_a_message(courier: Courier) -> None:
     early = courier.producer.add_attributes(ADA, {"plan": "free"})
     assert courier.drop_messages(ACCEPT_QUEUE) == 1
     courier.start_worker()
+    courier.start_worker()  # which has the same name
     assert courier.wait(early)[0].status == "delivered"
 
     def by_a_message() -> bool:
