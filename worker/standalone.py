@@ -24,7 +24,7 @@ app = make_celery(choose().load(strict=True))
 
 def _send(task: str, account: str, shown: str) -> None:
     with apart():  # else each stint would be a part of the one before
-        app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
+        app.send_task(task, [account], argsrepr=shown, kwargsrepr="", **app.patience)
 
 
 service = WorkerService(app.settings, send=_send)

@@ -8,9 +8,11 @@ from typing import Any
 
 from celery import bootsteps, signals
 
+from ..config.broker import Transport
 from ..config.redis_errors import RedisError
 from .attached import attached_service
 from .liveness import STAMP_S
+from .own_threads import OwnThreads
 from .service import Unfit, WorkerService
 
 EVENTS_EVERY_S = 0.25
@@ -66,16 +68,25 @@ class Ticking(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **options: Any) -> None:
         self._service = service_of(worker.app)
+        self._threads: OwnThreads | None = None
 
     def start(self, worker: Any) -> None:
+        service = self._service
+        if service.settings.own_broker:
+            self._threads = OwnThreads(worker.app, service.settings.concurrency)
+            service.notifier.own_threads = self._threads
+            service.notifier.broker_is_away = lambda: service.broker_trouble.present
         try:
             with suppress(RedisError):  # each task and tick looks again
-                self._service.check_redis()
-            self._service.start(worker)
+                service.check_redis()
+            service.start(worker)
         except Unfit as unfit:
             raise SystemExit(f"Error: {unfit}") from None
 
     def stop(self, worker: Any) -> None:
+        self._service.stopping.set()
+        if self._threads is not None:
+            self._threads.finish(self._service.settings.timeout_s + 2)
         self._service.stop()
 
 
@@ -132,8 +143,11 @@ class Reports(bootsteps.StartStopStep):
         dispatcher = consumer.event_dispatcher
         dispatcher.buffer_limit = EVENTS_AT_ONCE
         self._timers = [
-            consumer.hub.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
-            consumer.hub.call_later(WELL_AFTER_S, self._service.broker_trouble.over, "consumer"),
+            # A transport that is not asynchronous has no hub.
+            consumer.timer.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
+            consumer.timer.call_after(
+                WELL_AFTER_S, self._service.broker_trouble.over, ("consumer",)
+            ),
         ]
         self._service.notifier.dispatcher = dispatcher
 
@@ -147,7 +161,7 @@ class Reports(bootsteps.StartStopStep):
 
 
 class Watch(bootsteps.StartStopStep):
-    """Looks once a second whether the broker's connection has fallen silent."""
+    """Looks once a second whether a connection of our transport for Redis has fallen silent."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
 
@@ -155,7 +169,9 @@ class Watch(bootsteps.StartStopStep):
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        self._timer = consumer.hub.call_repeatedly(1.0, self._look, consumer.connection.transport)
+        transport = consumer.connection.transport
+        if isinstance(transport, Transport):
+            self._timer = consumer.timer.call_repeatedly(1.0, self._look, (transport,))
 
     def stop(self, consumer: Any) -> None:
         if self._timer is not None:

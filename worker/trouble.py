@@ -3,11 +3,16 @@ meet it."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import mmap
+import os
 import struct
 import threading
 import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from zlib import crc32
 
 from ..config import Settings
@@ -88,23 +93,41 @@ def _without_reason(text: str) -> str:
 class _Shared:
     """When each text was said or met last, in memory that forked processes share.
 
-    A race of two processes costs a line that is said twice.
+    Only Linux has what keeps them apart. Elsewhere a race of two costs a line that is said twice.
     """
 
     def __init__(self) -> None:
+        self._file: int | None = None
+        if hasattr(os, "memfd_create"):
+            self._file = os.memfd_create("trouble")
+            weakref.finalize(self, os.close, self._file)
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         self._nothing = bytes(mmap.PAGESIZE)
 
     def is_new(self, text: str) -> bool:
         """Note that a text is met. Returns whether none of the processes met it lately."""
         at = 8 * (crc32(text.encode()) % (mmap.PAGESIZE // 8))
-        [before_s] = struct.unpack_from("d", self._memory, at)
-        now_s = time.monotonic()
-        struct.pack_into("d", self._memory, at, now_s)
+        with self._alone():
+            [before_s] = struct.unpack_from("d", self._memory, at)
+            now_s = time.monotonic()
+            struct.pack_into("d", self._memory, at, now_s)
         return not before_s or now_s > before_s + SAID_FOR_S
 
     def clear(self) -> bool:
         """Forget all. Returns whether there was anything: else another process has done so."""
-        found = self._memory[:] != self._nothing
-        self._memory[:] = self._nothing
+        with self._alone():
+            found = self._memory[:] != self._nothing
+            self._memory[:] = self._nothing
         return found
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process is in such a block. A lock of a file ends with its process."""
+        if self._file is None:
+            yield
+            return
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)

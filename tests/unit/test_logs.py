@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import pytest
 import redis
@@ -17,7 +19,7 @@ from attribute_courier.config.celery import make_celery
 from attribute_courier.config.logs import JSONFormatter, WorkerLog, log_event
 from attribute_courier.state.email_hash import KEY, READ_AGAIN_S, UNKNOWN, EmailHash
 from attribute_courier.worker.chartmogul import Answer, NoAnswer, NotSent
-from attribute_courier.worker.trouble import RedisTrouble
+from attribute_courier.worker.trouble import RedisTrouble, _Shared
 
 from .desk import ADA, Desk, hashed
 
@@ -282,3 +284,30 @@ class TestTrouble:
         assert records == []
         trouble.over("ticker")
         assert [record.levelname for record in records] == ["WARNING"]
+
+    def test_of_processes_that_meet_it_at_the_same_moment_one_says_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not hasattr(os, "memfd_create"):
+            pytest.skip("only Linux keeps them apart")
+
+        def slow_clock() -> float:  # between the look and the note
+            time.sleep(0.002)
+            return 1000.0
+
+        monkeypatch.setattr("attribute_courier.worker.trouble.time.monotonic", slow_clock)
+        texts = {crc32(str(n).encode()) % 512: str(n) for n in range(30)}.values()
+        shared, (ready, go), (counts, tell) = _Shared(), os.pipe(), os.pipe()
+        for _ in range(4):
+            if os.fork() == 0:
+                os.close(go)
+                os.read(ready, 1)  # ends with the pipe
+                os.write(tell, bytes([sum(map(shared.is_new, texts))]))
+                os._exit(0)
+        os.close(go)
+        for _ in range(4):
+            os.wait()
+        said = os.read(counts, 8)
+        for descriptor in (ready, counts, tell):
+            os.close(descriptor)
+        assert sum(said) == len(texts)
