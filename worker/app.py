@@ -37,6 +37,7 @@ from .account_worker import TICK_S, AccountWorker
 from .hooks import start_relays
 from .liveness import STAMP_S, Liveness
 from .notifier import Notifier
+from .stopping import Stopping
 from .ticker import Ticker
 from .trouble import RedisTrouble
 
@@ -55,7 +56,7 @@ liveness = Liveness(trouble, timeout_s=settings.timeout_s)
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
 app.conf.worker_consumer = "attribute_courier.worker.consumer:Intake"
-stopping = threading.Event()
+stopping = Stopping()
 
 
 @cache
@@ -178,7 +179,8 @@ class Living(bootsteps.StartStopStep):
 
 @signals.worker_shutting_down.connect
 def _stop_gracefully(**_: Any) -> None:
-    liveness.stopping()  # what is in flight is finished first
+    stopping.mark()  # what is in flight is finished, and nothing further begins
+    liveness.stopping()
 
 
 def _description(worker: Any) -> Worker:
