@@ -221,6 +221,9 @@ def _key_at(document: Any, position: int) -> str | None:
 
 def _parsed(wire: str | bytes) -> object:
     check_size(wire)
+    if not wire.strip():
+        text = "there is no document, or an empty one: write it and its arrival in one step"
+        raise InvalidJob.of("", text)
     try:
         return parse_json(wire)
     except StrictJSONError as error:
