@@ -20,13 +20,14 @@ Example:
 )
 @format_option
 def command(format_: Format | None) -> None:
-    """Check Redis, ChartMogul, each account's API key, and the proxy and certificates in between.
+    """Check Redis, the broker, ChartMogul, each account's API key, and the proxy and
+    certificates in between.
 
     The quick check before a worker starts; `courier doctor` looks at everything. Costs each
     account one of its requests (GET /v1/ping).
     """
     from ..operate.findings import Finding
-    from ..operate.reach import chartmogul, network, redis_fitness, worst
+    from ..operate.reach import broker, chartmogul, network, redis_fitness, worst
 
     settings = load_settings()
     client = connect_briefly(settings)
@@ -34,8 +35,14 @@ def command(format_: Format | None) -> None:
     client.close()
     if not any(each.level == "error" for each in found):
         found.append(Finding(part="Redis", what="answer", level="ok", text=f"version {version}"))
+    if settings.own_broker:
+        found.append(broker(settings))
     found += [*network(), *(chartmogul(settings, name) for name in settings.accounts)]
-    names = {"Redis": f"Redis {settings.redis_address}", "Network": "Proxy and certificates"}
+    names = {
+        "Redis": f"Redis {settings.redis_address}",
+        "Broker": f"Broker {settings.broker_address}",
+        "Network": "Proxy and certificates",
+    }
     rows = [
         {
             "what": names.get(each.part, f"{each.part} {each.what}"),

@@ -73,6 +73,8 @@ def command(data_dir: Path, sandbox_port: int) -> None:
         with ExitStack() as running:
             address, elsewhere = _redis(settings, data_dir, running, environ)
             click.echo(f"Redis       {address}")
+            if settings.own_broker:
+                click.echo(f"Broker      {settings.broker_address}")
             if not settings.api_keys:
                 stand_in = running.enter_context(SandboxProcess(port=sandbox_port))
                 environ["CHARTMOGUL_API_URL"] = stand_in.url

@@ -90,10 +90,10 @@ class CourierCelery(Celery):
 
     # Celery takes CELERY_BROKER_URL and its like before what is configured.
     def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
-        return super().connection_for_read(url or self.settings.redis_url.reveal(), **options)
+        return super().connection_for_read(url or self.settings.messages_url.reveal(), **options)
 
     def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
-        return super().connection_for_write(url or self.settings.redis_url.reveal(), **options)
+        return super().connection_for_write(url or self.settings.messages_url.reveal(), **options)
 
     @property
     def pool(self) -> Any:
@@ -114,24 +114,10 @@ def make_celery(settings: Settings) -> CourierCelery:
     """The application for `settings`."""
     app = CourierCelery(settings)
     app.conf.update(
-        broker_url=settings.redis_url.reveal(),
-        broker_transport="attribute_courier.config.broker:Transport",
-        broker_use_ssl=_tls(settings.redis) if settings.redis.tls else None,
+        broker_url=settings.messages_url.reveal(),
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,  # an error answer within a transaction's answer
         broker_connection_max_retries=None,  # the default gives up after 100
-        broker_transport_options={
-            "global_keyprefix": KEY_PREFIX,
-            # No record of unacknowledged messages, so none comes back: the inbox and the leases
-            # recover what a dead worker held, and sooner. With the record, a worker whose Redis
-            # restarts may end with an AttributeError when it acknowledges on the old channel.
-            "ack_emulation": False,
-            # A blocking pop waits a second at a time, so these need not be longer.
-            "socket_timeout": PATIENT_TIMEOUT_S,
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
-            # Seconds of silence after which Kombu takes a blocking pop's connection for dead.
-            "health_check_interval": 4,
-        },
         result_backend=CourierCelery.backend_cls,
         task_ignore_result=True,
         task_serializer="json",
@@ -157,5 +143,29 @@ def make_celery(settings: Settings) -> CourierCelery:
         worker_enable_prefetch_count_reduction=False,  # after a connection was lost
         worker_send_task_events=True,  # for Flower
         timezone="UTC",
+        **_transport(settings),
     )
     return app
+
+
+def _transport(settings: Settings) -> dict[str, Any]:
+    """How the broker is talked to."""
+    redis = settings.broker
+    if redis is None:
+        return {}
+    return {
+        "broker_transport": "attribute_courier.config.broker:Transport",
+        "broker_use_ssl": _tls(redis) if redis.tls else None,
+        "broker_transport_options": {
+            "global_keyprefix": KEY_PREFIX,
+            # No record of unacknowledged messages, so none comes back: the inbox and the leases
+            # recover what a dead worker held, and sooner. With the record, a worker whose Redis
+            # restarts may end with an AttributeError when it acknowledges on the old channel.
+            "ack_emulation": False,
+            # A blocking pop waits a second at a time, so these need not be longer.
+            "socket_timeout": PATIENT_TIMEOUT_S,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            # Seconds of silence after which Kombu takes a blocking pop's connection for dead.
+            "health_check_interval": 4,
+        },
+    }

@@ -35,9 +35,14 @@ SETTLED = (
     "failed",
 )
 """The statuses of settled jobs, as `jobs.outcome` has them; that room is not known here."""
+BETWEEN_BROKERS = re.compile(r";(?=[a-z0-9_+.]+://)", re.IGNORECASE)
+"""What stands between several addresses of one broker: the next is tried where one is away."""
 HOOK_BROKERS = ("redis", "rediss", "amqp", "amqps")
 """Kinds of brokers to which a hook's tasks are sent."""
 
+_SCHEME = re.compile(r"([a-z][a-z0-9_]*(?:[+.][a-z0-9_]+)*)://", re.IGNORECASE)
+_REDIS = ("redis", "rediss", "sentinel", "unix", "socket")
+"""How the scheme of a Redis begins."""
 _ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _API_KEY = re.compile(r"[!-9;-~]+")  # printable ASCII; HTTP Basic allows no colon in a user name
 
@@ -192,6 +197,52 @@ def redis_url(given: object) -> Secret:
     """An address of Redis, with the password of the embedded one where `courier up` runs it."""
     url = with_password(parse_redis_url(text(given))).url()
     return DefaultAddress(url.reveal()) if isinstance(given, DefaultAddress) else url
+
+
+def broker_url(given: object) -> Secret:
+    """An address of Celery's broker: a Redis, or whatever else Kombu knows."""
+    url = text(given).strip()
+    found = _SCHEME.match(url)
+    if not found:
+        raise ValueError(
+            "must look like amqp://user:password@host:5672/vhost, or be another of Kombu's URLs"
+        )
+    if "cluster" in found[1].lower():
+        raise ValueError("Celery has no broker on a Redis Cluster: name one Redis, or RabbitMQ")
+    if is_redis(url):
+        return redis_url(url)
+    if re.search(r"\s", url):
+        raise ValueError("holds a blank: remove it, or percent-encode it in the password, as %20")
+    if found[1].lower() in ("amqp", "amqps", "pyamqp"):
+        _check_login(url)
+    return Secret(url)
+
+
+def is_redis(url: str) -> bool:
+    """Whether a broker's URL is an address of Redis."""
+    found = _SCHEME.match(url)
+    return found is not None and re.split(r"\W", found[1].lower())[0] in _REDIS
+
+
+def shown_broker(url: str) -> str:
+    """A broker's URL without user, password and options, for people."""
+    shown = []
+    for each in BETWEEN_BROKERS.split(url):
+        scheme, _, rest = each.partition("://")
+        # Not urlsplit: of a password with a '/' it would take a part for the path.
+        shown.append(f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}")
+    return ", ".join(shown)
+
+
+def _check_login(url: str) -> None:
+    for each in BETWEEN_BROKERS.split(url):
+        login = each.partition("://")[2].rpartition("@")[0]
+        if set("/?#@") & set(login):
+            raise ValueError(
+                "the user or password holds '/', '?', '#' or '@': percent-encode these in it "
+                "('/' as %2F, '?' as %3F, '#' as %23, '@' as %40)"
+            )
+        _split(each)
 
 
 def api_url(given: object) -> str:

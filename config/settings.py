@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -53,7 +53,11 @@ class Settings:
     redis_url: Setting[str | Secret, Secret] = Setting(
         "COURIER_REDIS_URL", DefaultAddress("redis://localhost:6379/0"), rules.redis_url
     )
-    """Redis, for the state and for Celery's messages. Secret: it may hold a password."""
+    """Redis, where the state is. Secret: it may hold a password."""
+    broker_url: Setting[str | Secret | None, Secret | None] = Setting(
+        "COURIER_BROKER_URL", None, rules.broker_url
+    )
+    """Celery's broker, for messages and events; `redis_url` unless given. Secret, too."""
     enabled: Setting[bool, bool] = Setting("COURIER_ENABLED", True, rules.yes)
     """Whether jobs are handed over; if not, producers check and drop them."""
     api_url: Setting[str, str] = Setting(
@@ -243,6 +247,35 @@ class Settings:
         """The Redis URL without user and password, for people."""
         return self.redis.shown()
 
+    @cached_property
+    def broker(self) -> RedisAddress | None:
+        """The Redis that carries the messages, taken apart; None where another broker does."""
+        if self.broker_url is None:
+            return self.redis
+        url = self.broker_url.reveal()
+        return parse_redis_url(url) if rules.is_redis(url) else None
+
+    @property
+    def messages_url(self) -> Secret:
+        """Where Celery's messages go, with everything in it."""
+        return self.broker_url or self.redis_url
+
+    @property
+    def broker_address(self) -> str:
+        """The same without user and password, for people."""
+        if self.broker is not None:
+            return self.broker.shown()
+        return rules.shown_broker(self.messages_url.reveal())
+
+    @property
+    def own_broker(self) -> bool:
+        """Whether the messages go another way than to the Redis that holds the state."""
+        return self.broker != self.redis
+
+    def of_broker(self) -> Settings:
+        """These settings, with the broker's Redis in place of the one with the state."""
+        return replace(self, redis_url=self.messages_url, broker_url=None)
+
     @property
     def names_redis(self) -> bool:
         """Whether anybody said where Redis is; else the default address is taken."""
@@ -252,6 +285,12 @@ class Settings:
 _VARIABLE_OF: dict[str, str] = {
     each.name: vars(Settings)[each.name].variable for each in fields(Settings)
 }
+
+_IN_FILES: dict[str, tuple[str, Callable[[object], Any]]] = {
+    "COURIER_BROKER_URL": ("broker_url", rules.broker_url),
+    "COURIER_HOOK_SECRET": ("hook_secrets", rules.hook_secrets),
+}
+"""Variables with a `…_FILE` beside them → their field and rule; API keys have one, too."""
 
 VARIABLES = tuple(sorted(_VARIABLE_OF.values()))
 """All that is read, but the API keys of further accounts, and of files (`…_FILE`)."""
@@ -318,12 +357,13 @@ def load_settings(
             **{name: given[name] for name in ("accounts", "default_account") if name in given}
         )
         keys = _key_variables_of(served)
-        in_files = [*keys, "CHARTMOGUL_API_KEY", "COURIER_HOOK_SECRET"]
+        in_files = [*keys, "CHARTMOGUL_API_KEY", *_IN_FILES]
         known = [*VARIABLES, *keys, *(f"{name}_FILE" for name in in_files)]
         variables.check(known)
         _look_for_slips(known, strict=strict)
-        if secrets := _from_file("COURIER_HOOK_SECRET", rules.hook_secrets, variables):
-            given["hook_secrets"] = secrets
+        for variable, (field, rule) in _IN_FILES.items():
+            if (found := _from_file(variable, rule, variables)) is not None:
+                given[field] = found
         return Settings(**given | {"api_keys": _api_keys(served, variables)})
     except Fault as fault:
         text = fault.said(lambda name: variables.called(_VARIABLE_OF[name]))

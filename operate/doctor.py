@@ -24,10 +24,9 @@ from ..state.health import RedisHealth
 from ..state.keys import Keys
 from ..state.repair import find_foreign_inboxes, find_stranded, repair
 from ..state.rights import missing_rights
-from .broker import round_trip_s
 from .findings import Finding, Level
 from .picture import Picture, look
-from .reach import as_finding, chartmogul, network, redis_fitness, unreachable
+from .reach import as_finding, broker, chartmogul, network, redis_fitness, unreachable
 
 NEEDED = (6, 2)
 """The oldest version of Redis that works. Valkey's versions go on from 7.2."""
@@ -54,7 +53,9 @@ def examine(*, repairs: bool = False) -> Iterator[Finding]:
     if "COURIER_REDIS_URL" in faulty:
         yield _skipped("Redis", "COURIER_REDIS_URL cannot be read")
     else:
-        yield from _redis_and_what_is_in_it(settings, repairs=repairs)
+        yield from _redis_and_what_is_in_it(
+            settings, repairs=repairs, broker_is_known="COURIER_BROKER_URL" not in faulty
+        )
     yield from _network(settings)
     if faulty & {"CHARTMOGUL_API_URL", "COURIER_ACCOUNT", "COURIER_ACCOUNTS"}:
         yield _skipped("ChartMogul", "its settings cannot be read")
@@ -102,7 +103,9 @@ def _settings() -> Iterator[tuple[Finding, Settings | None, set[str]]]:
 # --- Redis ----------------------------------------------------------------------------------------
 
 
-def _redis_and_what_is_in_it(settings: Settings, *, repairs: bool) -> Iterator[Finding]:
+def _redis_and_what_is_in_it(
+    settings: Settings, *, repairs: bool, broker_is_known: bool
+) -> Iterator[Finding]:
     client = connect_briefly(settings)
     try:
         found, redis_version = redis_fitness(client, settings)
@@ -121,7 +124,10 @@ def _redis_and_what_is_in_it(settings: Settings, *, repairs: bool) -> Iterator[F
         yield from _rights(client, settings)
         yield from _times(client)
         yield from (each for each in told if each.part == "Time")
-        yield _broker(settings)
+        if broker_is_known:
+            yield broker(settings)
+        else:
+            yield _skipped("Broker", "COURIER_BROKER_URL cannot be read")
         yield from (each for each in told if each.part == "Workers")
         if picture:
             yield from _workers(picture)
@@ -283,27 +289,6 @@ def _times(client: Client) -> Iterator[Finding]:
         "Redis's clock, others by that of whoever made them"
         if far
         else "",
-    )
-
-
-def _broker(settings: Settings) -> Finding:
-    try:
-        took_s = round_trip_s(settings)
-    except Exception as error:  # of any broker's transport
-        return Finding(
-            part="Broker",
-            what="round trip",
-            level="error",
-            text=f"no message comes through ({type(error).__name__}: {error})"[:300],
-            hint="without messages, jobs are found by the workers' ticks, later and slower: look "
-            "at the broker, and at the rights of this user",
-            kind="unreachable",
-        )
-    return Finding(
-        part="Broker",
-        what="round trip",
-        level="ok",
-        text=f"a message went through a queue and back in {took_s * 1000:.0f} ms",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config import Settings
+from ..config.broker_errors import describe_broker_error
 from ..config.connections import Client
 from ..config.network import network_faults
 from ..config.redis_errors import RedisError, describe_redis_error
@@ -42,6 +43,30 @@ def unreachable(settings: Settings, error: Exception) -> Finding:
     said = describe_redis_error(settings, error)
     text = said.removeprefix(f"Redis at {settings.redis_address} ")
     return Finding(part="Redis", what="answer", level="error", text=text, kind="unreachable")
+
+
+def broker(settings: Settings) -> Finding:
+    """Does a message come through the broker, and back?"""
+    from .broker import round_trip_s  # imports Celery
+
+    try:
+        took_s = round_trip_s(settings)
+    except Exception as error:  # of any broker's transport
+        return Finding(
+            part="Broker",
+            what="round trip",
+            level="error",
+            text=f"no message comes through: {describe_broker_error(settings, error)}",
+            hint="without messages, jobs are found by the workers' ticks, later and slower: look "
+            "at the broker, and at the rights of this user",
+            kind="unreachable",
+        )
+    return Finding(
+        part="Broker",
+        what="round trip",
+        level="ok",
+        text=f"a message went through a queue and back in {took_s * 1000:.0f} ms",
+    )
 
 
 def network() -> list[Finding]:

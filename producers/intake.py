@@ -99,7 +99,7 @@ class Intake:
         with self._reaching():
             found = self._removal.cancel(job_id)
         if found.canceled and found.outcome is not None:
-            tell_flower(self._client, found.outcome)
+            tell_flower(self._settings, self._client, self._wakeup.broker, found.outcome)
         return found
 
     def forget(self, email: str) -> Forgotten:

@@ -1,27 +1,19 @@
-"""The message that wakes a worker up: "there is something in this account's inbox".
-
-It is a Celery message, written here by hand: Celery's own way of sending reads the environment of
-the application (`CELERY_BROKER_URL` and others), shares its connection pools with it, and hangs
-each message as a child under the application's current task. None of this may happen, and all of it
-costs time while the application waits.
-"""
+"""The message that wakes a worker up: "there is something in this account's inbox"."""
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
 import socket
 import time
-from functools import cached_property
 from uuid import uuid4
 
 from ..config import Settings
-from ..config.connections import Client, connect_briefly, until
+from ..config.broker_errors import describe_broker_error
+from ..config.connections import Client
 from ..config.messages import ACCEPT_QUEUE, ACCEPT_SHOWN, ACCEPT_TASK, KEY_PREFIX
-from ..config.redis_errors import describe_redis_error
 from ..state.inbox import WakeMessage
+from .broker import Broker, Message, as_redis_holds_it, broker_of
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +22,24 @@ class WakeUp:
     """Sends wake-ups. May be shared by threads, and made before a fork.
 
     Args:
-        client: a client for Redis to send by; a new one unless given.
+        client: of the Redis that holds the state, to send by where it is the broker, too; a new
+            one unless given.
     """
 
     def __init__(self, settings: Settings, client: Client | None = None) -> None:
         self._settings = settings
-        self._given = client
+        self.broker: Broker = broker_of(settings, client)
+        """What carries the messages."""
 
-    @cached_property
-    def _client(self) -> Client:
-        return self._given or connect_briefly(self._settings)
+    def message(self, account: str) -> WakeMessage | None:
+        """The wake-up, for the inbox to send it in the step that takes the jobs.
 
-    def message(self, account: str) -> WakeMessage:
-        """The wake-up, for the inbox to send it in the step that takes the jobs."""
-        return WakeMessage(queue=KEY_PREFIX + ACCEPT_QUEUE, message=_message(account))
+        None where another broker than the inbox's Redis carries it: `send` does that.
+        """
+        if self._settings.own_broker:
+            return None
+        message = as_redis_holds_it(_message(account))
+        return WakeMessage(queue=KEY_PREFIX + ACCEPT_QUEUE, message=message)
 
     def send(self, account: str, *, deadline_s: float) -> bool:
         """Tell a worker that an account's inbox is not empty. Never raises an exception.
@@ -59,56 +55,37 @@ class WakeUp:
         if time.monotonic() >= deadline_s:
             return False
         try:
-            with until(deadline_s):
-                wake = self.message(account)
-                self._client.lpush(wake.queue, wake.message)
+            self.broker.send(_message(account), deadline_s=deadline_s)
         except Exception as error:  # whatever it is, the job was taken, and the caller is told so
             log.warning(
                 "no message sent to the workers, which find the jobs without one: %s",
-                describe_redis_error(self._settings, error),
+                describe_broker_error(self._settings, error),
             )
             return False
         return True
 
     def close(self) -> None:
         """Close the connections that were opened here. New ones are opened when needed."""
-        client = self.__dict__.pop("_client", None)
-        if client is not None and client is not self._given:
-            client.close()
+        self.broker.close()
 
 
-def _message(account: str) -> str:
-    """A Celery message (protocol 2) for the task `accept`, as Kombu lays it into a Redis list.
-
-    Sources: Celery's reference "Message Protocol", version 2; Kombu's virtual transports
-    (properties, base64 for the body).
-    """
+def _message(account: str) -> Message:
+    """A message for the task `accept` (Celery's reference "Message Protocol", version 2)."""
     task_id = str(uuid4())
-    body = [[account], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
-    return json.dumps(
-        {
-            "body": base64.b64encode(json.dumps(body).encode()).decode(),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {
-                "lang": "py",
-                "task": ACCEPT_TASK,
-                "id": task_id,
-                "root_id": task_id,
-                "parent_id": None,
-                "group": None,
-                "argsrepr": ACCEPT_SHOWN,
-                "kwargsrepr": "",
-                "origin": f"{os.getpid()}@{socket.gethostname()}",
-                "ignore_result": True,
-            },
-            "properties": {
-                "correlation_id": task_id,
-                "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": ACCEPT_QUEUE},
-                "priority": 0,
-                "body_encoding": "base64",
-                "delivery_tag": task_id,
-            },
-        }
+    return Message(
+        body=[[account], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}],
+        headers={
+            "lang": "py",
+            "task": ACCEPT_TASK,
+            "id": task_id,
+            "root_id": task_id,
+            "parent_id": None,
+            "group": None,
+            "argsrepr": ACCEPT_SHOWN,
+            "kwargsrepr": "",
+            "origin": f"{os.getpid()}@{socket.gethostname()}",
+            "ignore_result": True,
+        },
+        routing_key=ACCEPT_QUEUE,
+        message_id=task_id,
     )

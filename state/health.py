@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from ..config.messages import ACCEPT_QUEUE, DELIVER_QUEUE, KEY_PREFIX
 from .keys import Keys
 
 TYPES = {
@@ -40,7 +41,7 @@ TYPES = {
     "workers": "hash",
 }
 """The type of each key that an account has once, by the key's name behind the prefix."""
-QUEUES = ("courier:celery:accept", "courier:celery:deliver")
+QUEUES = (KEY_PREFIX + ACCEPT_QUEUE, KEY_PREFIX + DELIVER_QUEUE)
 _PROBE = "courier:ping"
 
 

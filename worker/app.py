@@ -39,7 +39,7 @@ from .liveness import STAMP_S, Liveness
 from .notifier import Notifier
 from .stopping import Stopping
 from .ticker import Ticker
-from .trouble import RedisTrouble
+from .trouble import BrokerTrouble, RedisTrouble
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ POOLS = ("thread", "prefork", "solo")
 
 settings = choose().load(strict=True)
 trouble = RedisTrouble(settings)
+broker_trouble = BrokerTrouble(settings) if settings.own_broker else trouble
 liveness = Liveness(trouble, timeout_s=settings.timeout_s)
 app = make_celery(settings)
 app.conf.include = ["attribute_courier.worker.tasks"]
@@ -291,7 +292,7 @@ class Reports(bootsteps.StartStopStep):
         dispatcher.buffer_limit = EVENTS_AT_ONCE
         self._timers = [
             consumer.hub.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
-            consumer.hub.call_later(WELL_AFTER_S, trouble.over, "consumer"),
+            consumer.hub.call_later(WELL_AFTER_S, broker_trouble.over, "consumer"),
         ]
         _notifier.dispatcher = dispatcher
 

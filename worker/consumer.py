@@ -25,7 +25,7 @@ from kombu.exceptions import InconsistencyError, OperationalError
 
 from ..config.broker import Channel
 from ..config.redis_errors import DataError, RedisError
-from .app import liveness, trouble
+from .app import broker_trouble, liveness
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Intake(Consumer):
         """Connect, as often as it takes. Celery's own pauses grow to half a minute."""
         conn.transport.Channel = _Channel
         connected: Any = conn.ensure_connection(
-            lambda error, _interval_s: trouble.met(PART, error),
+            lambda error, _interval_s: broker_trouble.met(PART, error),
             None,
             interval_start=0.5,
             interval_step=0.5,
@@ -76,7 +76,7 @@ class Intake(Consumer):
 
     def _pause(self, error: Exception) -> None:
         """Say it. The first error costs no time; where others follow, wait before the next."""
-        trouble.met(PART, error)
+        broker_trouble.met(PART, error)
         last_s, self._last_error_s = self._last_error_s, time.monotonic()
         until_s = last_s + RECONNECT_S
         while (left_s := until_s - time.monotonic()) > 0:

@@ -1,4 +1,5 @@
-"""Trouble with Redis, said in words and once, however many threads and processes meet it."""
+"""Trouble with Redis or the broker, said once in words, however many threads and processes
+meet it."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import time
 from zlib import crc32
 
 from ..config import Settings
+from ..config.broker_errors import describe_broker_error
 from ..config.redis_errors import describe_redis_error
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ class RedisTrouble:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._whose = f"Redis at {settings.redis_address}"
         self._lock = threading.Lock()
         self._troubled: set[str] = set()
         self._said: set[str] = set()
@@ -38,13 +41,16 @@ class RedisTrouble:
 
     def met(self, part: str, error: Exception) -> None:
         """A part of the worker met an error; it is logged unless it was since all was well."""
-        text = describe_redis_error(self._settings, error)
+        text = self._describe(error)
         with self._lock:
             self._troubled.add(part)
             new = self._shared.is_new(text) and text not in self._said
             self._said.add(text)
         if new:
             log.error("%s", text)
+
+    def _describe(self, error: Exception) -> str:
+        return describe_redis_error(self._settings, error)
 
     def over(self, part: str) -> None:
         """A part of the worker goes on. It is logged once all parts do."""
@@ -58,7 +64,18 @@ class RedisTrouble:
                 self._said.clear()
                 well = self._shared.clear()
         if well:
-            log.warning("Redis at %s is well again; going on", self._settings.redis_address)
+            log.warning("%s is well again; going on", self._whose)
+
+
+class BrokerTrouble(RedisTrouble):
+    """The same of the broker, where it is not the Redis that holds the state."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._whose = f"The broker at {settings.broker_address}"
+
+    def _describe(self, error: Exception) -> str:
+        return describe_broker_error(self._settings, error)
 
 
 class _Shared:

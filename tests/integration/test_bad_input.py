@@ -9,7 +9,13 @@ from typing import Any
 
 import redis
 
-from attribute_courier.config.celery import ACCEPT_TASK, DELIVER_TASK, KEY_PREFIX
+from attribute_courier.config.celery import (
+    ACCEPT_QUEUE,
+    ACCEPT_TASK,
+    DELIVER_QUEUE,
+    DELIVER_TASK,
+    KEY_PREFIX,
+)
 from attribute_courier.jobs.ids import new_job_id
 
 from ..conftest import Courier
@@ -17,7 +23,7 @@ from ..waiting import wait_until
 
 ADA = "ada@example.com"
 CONCURRENCY = 4
-QUEUES = [KEY_PREFIX + "accept", KEY_PREFIX + "deliver"]
+QUEUES = [KEY_PREFIX + ACCEPT_QUEUE, KEY_PREFIX + DELIVER_QUEUE]
 
 
 def envelope(
@@ -34,7 +40,7 @@ def envelope(
         "properties": {
             "body_encoding": "base64",
             "correlation_id": task_id,
-            "delivery_info": {"exchange": "", "routing_key": "accept"},
+            "delivery_info": {"exchange": "", "routing_key": ACCEPT_QUEUE},
             "delivery_mode": 2,
             "delivery_tag": task_id,
             "priority": 0,

@@ -14,6 +14,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from attribute_courier.config import load_settings
+from attribute_courier.config.messages import ACCEPT_QUEUE
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.operate.metrics import metrics_text
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault
@@ -42,7 +43,7 @@ def test_flower_shows_every_job_and_nothing_private(courier: Courier, flower: Fl
 
     early = courier.producer.add_attributes("early@example.com", {"plan": VALUE})
     waiting = flower.get("/api/queues/length").json()["active_queues"]
-    assert {"name": "accept", "messages": 1} in waiting
+    assert {"name": ACCEPT_QUEUE, "messages": 1} in waiting
 
     courier.stand_in.configure(
         faults=[

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import redis
 
-from attribute_courier.config.celery import KEY_PREFIX
+from attribute_courier.config.celery import ACCEPT_QUEUE, KEY_PREFIX
 from attribute_courier.jobs.emails import mailbox_id_of
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.sandbox import DEFAULT_API_KEY, Fault, LeashedProcess
@@ -122,7 +122,7 @@ def test_no_outcome_shows_what_is_private(courier: Courier) -> None:
             shown = f"{outcome!r} {outcome.message}"  # type: ignore[union-attr]
             assert not [text for text in private if text in shown]
         # An error of Celery's own, and what remote control tells of the settings.
-        courier.producer.celery.send_task("accept.nothing", ["x"], queue="accept")
+        courier.producer.celery.send_task("accept.nothing", ["x"], queue=ACCEPT_QUEUE)
         wait_until(lambda: "it names no task of ours" in courier.log())
         told = courier.producer.celery.control.inspect(timeout=10, limit=1)
         answers = f"{told.conf()} {told.stats()} {told.active_queues()}"

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attribute_courier.config import Secret, configure, load_settings
-from attribute_courier.config.celery import KEY_PREFIX
+from attribute_courier.config.celery import ACCEPT_QUEUE, KEY_PREFIX
 from attribute_courier.jobs.errors import InvalidJob, NotEnqueued
 from attribute_courier.jobs.ids import is_job_id, new_job_id
 from attribute_courier.jobs.schema import load_wire
@@ -316,7 +316,7 @@ class TestBatches:
         items = [{"email": "ada@example.com", "attributes": PLAN, "job_id": new_job_id()}]
         producer.add_many(items)
         producer.add_many(items)
-        assert inbox.llen(KEY_PREFIX + "accept") == 1
+        assert inbox.llen(KEY_PREFIX + ACCEPT_QUEUE) == 1
 
     def test_each_is_told_of_in_the_order_of_its_items(self, producer: Producer) -> None:
         ids = [new_job_id() for _ in range(4)]

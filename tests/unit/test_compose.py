@@ -27,7 +27,7 @@ MONITORING = ["grafana", "metrics", "prometheus"]
 WORKER_GRACE_S = 40
 """How long a worker that is asked to stop may take to finish what it has in flight."""
 
-NOT_PASSED_ON = {"COURIER_ACCOUNTS", "COURIER_HOOK_SECRET_FILE"}
+NOT_PASSED_ON = {"COURIER_ACCOUNTS", "COURIER_BROKER_URL_FILE", "COURIER_HOOK_SECRET_FILE"}
 """Settings that take more than a line in .env: accounts need a secret each, a file a mount."""
 
 

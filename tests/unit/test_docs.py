@@ -126,6 +126,7 @@ SAMPLES = {
     "COURIER_ACCOUNTS": "eu,us",
     "COURIER_ALLOW_EVICTION": "true",
     "COURIER_ALLOW_HTTP": "true",
+    "COURIER_BROKER_URL": "amqp://mq",
     "COURIER_BULK_SHARE": "0.2",
     "COURIER_CONCURRENCY": "7",
     "COURIER_CONFIRM": "match",
@@ -207,7 +208,7 @@ def test_a_variable_set_to_its_documented_default_changes_nothing(
     name: str, default: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not default:
-        assert re.search(r"KEY|AUTH|ACCOUNTS|HOOK|OUTBOX", name), (
+        assert re.search(r"KEY|AUTH|ACCOUNTS|HOOK|OUTBOX|BROKER", name), (
             f"{name} has a default: write it down"
         )
         return

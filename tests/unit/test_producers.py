@@ -94,7 +94,7 @@ def document_of(inbox: redis.Redis, job_id: str) -> dict[str, Any]:
 def messages(inbox: redis.Redis) -> list[tuple[str, dict[str, Any], list[Any]]]:
     """The messages for workers: all of their text, and the headers and arguments in it."""
     found = []
-    for text in inbox.lrange(KEY_PREFIX + "accept", 0, -1):
+    for text in inbox.lrange(KEY_PREFIX + ACCEPT_QUEUE, 0, -1):
         message = json.loads(text)
         body = base64.b64decode(message["body"]).decode()
         arguments, named, _ = json.loads(body)
@@ -602,7 +602,7 @@ def test_a_closed_producer_opens_new_connections(producer: Producer, inbox: redi
     producer.close()
     producer.close()
     producer.add_attributes(ADA, {"plan": "free"}, lane="bulk")
-    assert inbox.llen(KEY_PREFIX + "accept") == 2
+    assert inbox.llen(KEY_PREFIX + ACCEPT_QUEUE) == 2
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_without_any_variable_there_are_defaults() -> None:
 
 VARIABLES: list[tuple[str, str, str, Any]] = [
     ("COURIER_REDIS_URL", "rediss://:pw@host:7000/3", "redis_url", Secret("rediss://:pw@host:7000/3")),
+    ("COURIER_BROKER_URL", "amqp://u:pw@mq/v", "broker_url", Secret("amqp://u:pw@mq/v")),
     ("COURIER_ENABLED", "false", "enabled", False),
     ("COURIER_ALLOW_HTTP", "true", "allow_http", True),
     ("CHARTMOGUL_API_URL", "https://example.com/api/", "api_url", "https://example.com/api"),
@@ -135,6 +136,7 @@ def test_each_field_has_a_variable() -> None:
     [
         *(each[0] for each in VARIABLES),
         "CHARTMOGUL_API_KEY_FILE",
+        "COURIER_BROKER_URL_FILE",
         "COURIER_HOOK_SECRET_FILE",
     ],
 )
@@ -150,7 +152,12 @@ def test_outcomes_that_ended_well_are_kept_as_long_as_the_others_unless_told(
 
 def test_every_variable_that_is_read_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not listed would be refused, or its slips would not be noticed."""
-    listed = {*VARIABLES_READ, "CHARTMOGUL_API_KEY_FILE", "COURIER_HOOK_SECRET_FILE"}
+    listed = {
+        *VARIABLES_READ,
+        "CHARTMOGUL_API_KEY_FILE",
+        "COURIER_BROKER_URL_FILE",
+        "COURIER_HOOK_SECRET_FILE",
+    }
     assert {each[0] for each in VARIABLES} == set(VARIABLES_READ)
     for name in listed:
         monkeypatch.setenv(name, "")
@@ -436,6 +443,82 @@ class TestAccounts:
     def test_have_threads_for_all_their_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert loaded(monkeypatch, COURIER_ACCOUNTS="us,eu").concurrency == 2 * (20 + 10)
         assert loaded(monkeypatch, COURIER_MAX_PARALLEL="1000").concurrency == 200
+
+
+class TestTheBroker:
+    def test_is_the_redis_with_the_state_unless_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = f"redis://:{PASSWORD}@redis.example:6379/3"
+        settings = loaded(monkeypatch, COURIER_REDIS_URL=url)
+        assert not settings.own_broker
+        assert settings.messages_url == settings.redis_url
+        assert settings.broker_address == settings.redis_address
+        assert not loaded(monkeypatch, COURIER_REDIS_URL=url, COURIER_BROKER_URL=url).own_broker
+
+    def test_may_be_another_redis_or_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings = loaded(
+            monkeypatch,
+            COURIER_REDIS_URL="redis://redis.example:6379/0",
+            COURIER_BROKER_URL="redis://redis.example:6379/1",
+        )
+        assert settings.own_broker
+        assert settings.broker_address == "redis://redis.example:6379/1"
+        assert settings.of_broker().redis_address == "redis://redis.example:6379/1"
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            (f"amqp://ada:{PASSWORD}@mq.example:5673/shop", "amqp://mq.example:5673/shop"),
+            (f"amqps://ada:{PASSWORD}@mq.example", "amqps://mq.example"),
+            (
+                f"amqp://ada:{PASSWORD}@one.example;amqp://ada:{PASSWORD}@two.example",
+                "amqp://one.example, amqp://two.example",
+            ),
+            (f"sqs://key:{PASSWORD}@", "sqs://"),
+            (f"sqla+postgresql://ada:{PASSWORD}@db/x?token={PASSWORD}", "sqla+postgresql://db/x"),
+            (f"confluentkafka://a:pa/{PASSWORD}@host", "confluentkafka://host"),
+            ("filesystem://", "filesystem://"),
+        ],
+    )
+    def test_may_be_any_other_and_its_password_is_not_shown(
+        self, monkeypatch: pytest.MonkeyPatch, url: str, shown: str
+    ) -> None:
+        settings = loaded(monkeypatch, COURIER_BROKER_URL=url)
+        assert settings.broker is None
+        assert settings.own_broker
+        assert settings.messages_url == Secret(url)
+        assert settings.broker_address == shown
+        assert PASSWORD not in repr(settings)
+
+    @pytest.mark.parametrize(
+        ("url", "reason"),
+        [
+            ("mq.example", "must look like amqp://"),
+            (f"amqp://ada:{PASSWORD}/x@mq.example", "percent-encode"),
+            (f"amqp://ada:{PASSWORD}@mq.example:x", "its host or port cannot be read"),
+            (f"pyamqp://ada:{PASSWORD} x@mq.example", "holds a blank"),
+            (f"redis://ada:{PASSWORD}@h:6379/x", "number of a database"),
+            (f"cluster://ada:{PASSWORD}@h:6379", "no broker on a Redis Cluster"),
+        ],
+    )
+    def test_that_cannot_be_read_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, url: str, reason: str
+    ) -> None:
+        text = error(monkeypatch, COURIER_BROKER_URL=url)
+        assert text.startswith("COURIER_BROKER_URL: ")
+        assert reason in text
+        assert PASSWORD not in text
+
+    def test_may_stand_in_a_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        path = tmp_path / "broker"
+        path.write_text(f"amqp://ada:{PASSWORD}@mq.example\n")
+        settings = loaded(monkeypatch, COURIER_BROKER_URL_FILE=str(path))
+        assert settings.broker_url == Secret(f"amqp://ada:{PASSWORD}@mq.example")
+        path.write_text("nonsense")
+        assert "COURIER_BROKER_URL_FILE: must" in error(
+            monkeypatch, COURIER_BROKER_URL_FILE=str(path)
+        )
 
 
 class TestSecrets:
