@@ -107,9 +107,7 @@ def commands(session: str, redis_url: str) -> str:
 
 
 def answers(session: str) -> list[str]:
-    return [
-        line for line in session.replace("\\\n", "").splitlines() if not line.startswith("$ ")
-    ]
+    return [line for line in session.replace("\\\n", "").splitlines() if not line.startswith("$ ")]
 
 
 def test_node_publishes_and_wakes(courier: Courier, folder: Path) -> None:

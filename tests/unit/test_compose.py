@@ -56,7 +56,7 @@ def test_redis_keeps_its_data_evicts_nothing_and_asks_for_a_password() -> None:
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     assert options["--appendonly"] == "yes"
     assert options["--maxmemory-policy"] == "noeviction"
-    # It refuses what it has no room for, before the engine kills it; rewriting its file takes as much again.
+    # It refuses what it has no room for, before the engine kills it for more.
     assert options["--maxmemory"] == "1gb"
     assert redis["mem_limit"] == "2g"
     assert options["--requirepass"].startswith("${REDIS_PASSWORD:?")
