@@ -24,8 +24,8 @@ from .errors import FieldError, InvalidJob, UnknownWireVersion, shown_field
 from .job import AttributeJob
 from .plain import kind
 from .strict_json import StrictJSONError, parse_json
-from .wire import MAX_WIRE_BYTES as MAX_WIRE_BYTES
 from .wire import MAX_NUMBER, WIRE_VERSION, check_size, is_rounded_elsewhere
+from .wire import MAX_WIRE_BYTES as MAX_WIRE_BYTES
 from .wire import dump_wire as dump_wire
 
 

@@ -11,7 +11,7 @@ from .job import AttributeJob
 WIRE_VERSION = 1
 MAX_WIRE_BYTES = 64 * 1024
 MAX_NUMBER = 2**53 - 1
-"""Whole numbers beyond this are text on the wire: many languages round them as numbers (RFC 8259, 6)."""
+"""Greater whole numbers are text on the wire: as numbers, many languages round them."""
 
 
 def dump_wire(job: AttributeJob) -> str:
