@@ -10,7 +10,7 @@ class Stopping(threading.Event):
     """An event that the children of the prefork pool see, too, and that a signal handler may mark.
 
     To be made before the children are forked: they share a byte of memory with their parent.
-    `wait()` wakes up in the process that calls `set()`; in the others, and after `mark()`, ask.
+    `set()` ends each `wait()` of its own process; elsewhere, and after `mark()`, one lasts to its end.
     """
 
     def __init__(self) -> None:
@@ -24,6 +24,9 @@ class Stopping(threading.Event):
     def set(self) -> None:
         self.mark()
         super().set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set() or super().wait(timeout) or self.is_set()
 
     def is_set(self) -> bool:
         return self._shared[0] == 1

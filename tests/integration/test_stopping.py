@@ -86,6 +86,7 @@ def test_sigterm_starts_no_further_request(courier: Courier, pool: str) -> None:
     assert_nothing_further_began(courier, since_s)
 
 
+@pytest.mark.long
 def test_ctrl_c_does_the_same_with_another_exit_code(courier: Courier) -> None:
     worker = start(courier, "--pool", "solo", parallel=1)
     worker.send(signal.SIGINT)
@@ -110,6 +111,7 @@ def unshare() -> tuple[str, ...]:
     return argv
 
 
+@pytest.mark.long
 def test_the_first_process_of_a_container_stops_as_any_other(
     courier: Courier, unshare: tuple[str, ...]
 ) -> None:
