@@ -10,7 +10,8 @@ class Stopping(threading.Event):
     """An event that the children of the prefork pool see, too, and that a signal handler may mark.
 
     To be made before the children are forked: they share a byte of memory with their parent.
-    `set()` ends each `wait()` of its own process; elsewhere, and after `mark()`, one lasts to its end.
+    `set()` ends each `wait()` of its own process. Elsewhere, and after `mark()`, one lasts to its
+    end.
     """
 
     def __init__(self) -> None:
