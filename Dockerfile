@@ -39,6 +39,8 @@ ENV PATH="/opt/courier/bin:$PATH" \
     PYTHONDONTWRITEBYTECODE=1
 # By number, so that a platform which demands "not root" can tell without reading /etc/passwd.
 USER 10001:10001
+# `courier` is the first process itself: no shell stands between it and the signal to stop.
+STOPSIGNAL SIGTERM
 ENTRYPOINT ["courier"]
 
 

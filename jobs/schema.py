@@ -24,8 +24,8 @@ from .errors import FieldError, InvalidJob, UnknownWireVersion, shown_field
 from .job import AttributeJob
 from .plain import kind
 from .strict_json import StrictJSONError, parse_json
+from .wire import MAX_NUMBER, WIRE_VERSION, check_size, is_rounded_elsewhere
 from .wire import MAX_WIRE_BYTES as MAX_WIRE_BYTES
-from .wire import WIRE_VERSION, check_size
 from .wire import dump_wire as dump_wire
 
 
@@ -105,6 +105,11 @@ class ValueField(fields.Field):  # type: ignore[type-arg]
             type_ = attribute_type((data or {}).get("type"))
         except InvalidJob:
             return value  # the type's own error is reported
+        if is_rounded_elsewhere(value):
+            raise ValidationError(
+                f"a whole number beyond {MAX_NUMBER} is written as text: as a number, the language "
+                "of its publisher may have rounded it already"
+            )
         try:
             return canonical(type_, value)
         except InvalidJob as invalid:
@@ -221,6 +226,9 @@ def _key_at(document: Any, position: int) -> str | None:
 
 def _parsed(wire: str | bytes) -> object:
     check_size(wire)
+    if not wire.strip():
+        text = "there is no document, or an empty one: write it and its arrival in one step"
+        raise InvalidJob.of("", text)
     try:
         return parse_json(wire)
     except StrictJSONError as error:

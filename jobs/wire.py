@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+from .attributes import Scalar
 from .errors import InvalidJob
 from .job import AttributeJob
 
 WIRE_VERSION = 1
 MAX_WIRE_BYTES = 64 * 1024
+MAX_NUMBER = 2**53 - 1
+"""Greater whole numbers are text on the wire: as numbers, many languages round them."""
 
 
 def dump_wire(job: AttributeJob) -> str:
@@ -20,7 +23,7 @@ def dump_wire(job: AttributeJob) -> str:
     document: dict[str, object] = {
         "v": WIRE_VERSION,
         "email": job.email,
-        "attributes": [attribute.as_dict() for attribute in job.attributes],
+        "attributes": [_exact(attribute.as_dict()) for attribute in job.attributes],
     }
     if job.occurred_at is not None:
         moment = job.occurred_at.replace(tzinfo=None)
@@ -37,6 +40,16 @@ def dump_wire(job: AttributeJob) -> str:
             return traced
     check_size(wire)
     return wire
+
+
+def is_rounded_elsewhere(value: object) -> bool:
+    """Whether this is a whole number that a publisher in another language may have rounded."""
+    return type(value) is int and not -MAX_NUMBER <= value <= MAX_NUMBER
+
+
+def _exact(attribute: dict[str, Scalar]) -> dict[str, Scalar]:
+    value = attribute["value"]
+    return attribute | {"value": str(value)} if is_rounded_elsewhere(value) else attribute
 
 
 def check_size(wire: str | bytes) -> None:

@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 from ..config import Settings, SettingsError
@@ -24,7 +24,7 @@ from ..state.account import AccountStatus
 from ..state.clock import redis_time
 from ..state.health import RedisHealth
 from ..state.keys import Keys
-from ..state.repair import find_stranded, repair
+from ..state.repair import find_foreign_inboxes, find_stranded, repair
 from ..state.rights import missing_rights
 from ..state.shards import ask_each, one_of_each
 from .findings import Finding, Level
@@ -148,6 +148,7 @@ def _redis_and_what_is_in_it(
                 yield _skipped("State", f"the shard of account {account} does not work")
             else:
                 yield from _state(client, account, repairs=repairs, picture=picture)
+        yield from _foreign_inboxes(client, settings.accounts)
         yield from (each for each in told if each.part == "State")
     except RedisError as error:
         yield unreachable(settings, error)
@@ -445,6 +446,28 @@ def _state(
         )
     if not (found.mailboxes or found.jobs or found.records) and found.whole:
         yield finding("ok", "everything in Redis has its place")
+
+
+def _foreign_inboxes(client: Client, accounts: Sequence[str]) -> Iterator[Finding]:
+    for each in find_foreign_inboxes(client, accounts, within_s=LOOK_FOR_S):
+        if each.account is None:
+            hint = (
+                "whoever published them has the key's name wrong: it is "
+                f"courier:{{{accounts[0]}}}:inbox, with the braces (docs/wire-format.md). "
+                "Publish them again there, and delete this key"
+            )
+        else:
+            hint = (
+                f"add {each.account} to COURIER_ACCOUNTS of all workers and of this command, or "
+                "correct the account that the publisher names"
+            )
+        yield Finding(
+            part="State",
+            what="other inboxes",
+            level="error",
+            text=f"{each.jobs} jobs are in {each.key}, where no worker of these accounts looks",
+            hint=hint,
+        )
 
 
 def _status_of(picture: Picture | None, account: str) -> AccountStatus | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,50 @@ def find_stranded(client: redis.Redis, keys: Keys, *, within_s: float) -> Strand
         if time.monotonic() > until_s:
             return Stranded(mailboxes=mailboxes, jobs=jobs, records=records, whole=False)
     return Stranded(mailboxes=mailboxes, jobs=jobs, records=records)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignInbox:
+    """Keys of an inbox where no worker of ours looks: a publisher made a mistake in their names."""
+
+    key: str
+    """The first of them."""
+    account: str | None
+    """The account that it is of; None where its name has no braces."""
+    jobs: int
+    """How many jobs it holds."""
+
+
+def find_foreign_inboxes(
+    client: redis.Redis, accounts: Sequence[str], *, within_s: float
+) -> list[ForeignInbox]:
+    """Look for inboxes of other accounts than these, or under names that no account has.
+
+    Raises:
+        redis.RedisError: Redis fails.
+    """
+    any_client: Any = client
+    until_s = time.monotonic() + within_s
+    found: dict[str, list[str]] = {}
+    for name in any_client.scan_iter(match="courier:*inbox*", count=_AT_ONCE * 5):
+        parts = re.fullmatch(r"courier:(.*?):?inbox(:live|:bulk|:taken)?", name)
+        if parts and parts[1] not in {f"{{{account}}}" for account in accounts}:
+            found.setdefault(parts[1], []).append(name)
+        if time.monotonic() > until_s:
+            break
+    return [
+        ForeignInbox(
+            key=min(names),
+            account=whose[1:-1] if re.fullmatch(r"\{.+\}", whose) else None,
+            jobs=max(_length(any_client, name) for name in names),
+        )
+        for whose, names in sorted(found.items())
+    ]
+
+
+def _length(client: Any, name: str) -> int:
+    count = {"hash": client.hlen, "zset": client.zcard}.get(client.type(name))
+    return int(count(name)) if count else 0
 
 
 def _unheld(client: Any, keys: Keys, job_ids: Sequence[str]) -> int:

@@ -102,6 +102,8 @@ class Deliveries:
             redis.RedisError: Redis fails. A lease that is left ends by itself.
         """
         stint = Stint()
+        if stopping.is_set():
+            return stint
         ends_s = time.monotonic() + (STINT_S if self._stint_s is None else self._stint_s)
         self._chartmogul.connect()
         step: Next | None = self._mailboxes.claim(stint.id)

@@ -2,7 +2,8 @@
 -- gets them meanwhile; those that are still there after a time are taken again, in their old order.
 -- include: common clock inbox
 -- arg: limit, within_us (until they may be taken again), bulk_share
--- Answers { job id, document, its entry in `inbox:taken`, … }. The entry tells lane and arrival.
+-- Answers { job id, document, its entry in `inbox:taken`, … }. The entry tells lane and arrival. The document of
+-- an arrival that has none is "": whoever published it is told so by the outcome.
 read_clock()
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('inbox:taken'), '-inf', text(now.account))) do
   local lane, arrival, job = string.match(entry, '^(%a+) (%d+) (.*)$')
@@ -39,13 +40,13 @@ for _, lane in ipairs({ { 'live', live }, { 'bulk', bulk } }) do
   end
   local documents = #jobs > 0 and redis.call('HMGET', key('inbox'), unpack(jobs)) or {}
   for n, job in ipairs(jobs) do
-    if documents[n] then
+    if documents[n] or redis.call('EXISTS', key('job:' .. job), key('outcome:' .. job)) == 0 then
       local entry = lane[1] .. ' ' .. text(arrival_of(found[2 * n])) .. ' ' .. job
       redis.call('ZADD', key('inbox:taken'), until_us, entry)
       taken[#taken + 1] = job
-      taken[#taken + 1] = documents[n]
+      taken[#taken + 1] = documents[n] or ''
       taken[#taken + 1] = entry
-    end -- else: an arrival without a document
+    end
   end
   if #jobs > 0 then
     redis.call('ZREM', key('inbox:' .. lane[1]), unpack(jobs))

@@ -212,6 +212,7 @@ def test_garbage_in_the_inbox_is_recorded_and_does_not_come_back(courier: Courie
             if n % 4:  # and some without the time that the wire format asks for
                 raw.zadd(live, {job_id: 1})
         raw.zadd(live, {"a time without an entry": 1})
+        entries[b"a time without an entry"] = b""
         courier.start_worker()
         after = courier.producer.add_attributes(ADA, {"m": 2})
         outcomes = courier.wait(before, after)

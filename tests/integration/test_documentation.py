@@ -108,7 +108,8 @@ TEXT_OF_PRODUCING = (ROOT / "docs" / "producing.md").read_text("utf-8")
 FILES = {
     block.file_name: block for block in BLOCKS if block.language == "python" and block.file_name
 }
-CONSOLES = [block for block in BLOCKS if block.language in SHELLS]
+CONSOLES = [block for block in BLOCKS if block.language in SHELLS and not block.file_name]
+"""Sessions with a name, such as `redis-cli`, are run whole by tests of their own."""
 COMMANDS = [command for block in CONSOLES for command in block.commands]
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from attribute_courier.sandbox import SandboxProcess
 
+from ..programs import NODE_MODULES, node_with
+
 CLIENT = "chartmogul-node@3.12.3"
-FOLDER = Path(__file__).parents[2] / "build" / "node"
 
 # The reference's own example, then attributes for each customer that a search finds.
 PROGRAM = """
@@ -46,12 +43,10 @@ const custom = [
 
 def test_nodes_official_client_works_with_the_stand_in(stand_in: SandboxProcess) -> None:
     """CM18, CM19"""
-    node = shutil.which("node")
-    if node is None or not (FOLDER / "node_modules" / "chartmogul-node").is_dir():
-        pytest.skip(f"needs Node and: npm install --no-package-lock --prefix build/node {CLIENT}")
+    node = node_with(CLIENT)
     ended = subprocess.run(
         [node, "-e", PROGRAM, "--", stand_in.url.removesuffix("/v1"), stand_in.api_key],
-        cwd=FOLDER,
+        cwd=NODE_MODULES.parent,
         capture_output=True,
         text=True,
         timeout=60,

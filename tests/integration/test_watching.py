@@ -269,8 +269,14 @@ class TestDoctor:
         courier.producer.add_attributes("lost@load.example", {"n": 1})
         wait_until(lambda: courier.client.zrange(courier.keys.of("due:live"), 0, -1))
         courier.client.delete(courier.keys.of("due:live"))
+        for name in ("default", "{shop}"):  # by publishers of other languages
+            courier.client.hset(f"courier:{name}:inbox", "a", "{}")
         code, found = self.findings()
         assert code == 1
+        wrong, unknown = found["State other inboxes"]
+        assert "1 jobs are in courier:default:inbox, where no worker" in wrong["found"]
+        assert "it is courier:{default}:inbox, with the braces" in wrong["do"]
+        assert "add shop to COURIER_ACCOUNTS" in unknown["do"]
         assert found["Workers versions"][0]["level"] == "warning"
         assert "1 of version 0.0.9, 1 of version 0.1.0" in found["Workers versions"][0]["found"]
         assert found["Workers names"][0]["level"] == "warning"

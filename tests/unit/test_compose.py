@@ -24,8 +24,8 @@ SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(TEXT)["services"]
 OURS = ["flower", "metrics", "sandbox", "worker"]
 MONITORING = ["grafana", "metrics", "prometheus"]
 
-WORKER_GRACE_S = 40
-"""How long a worker that is asked to stop may take to finish what it has in flight."""
+WORKER_GRACE_S = 60
+"""What docs/operating.md, "Stopping", asks for."""
 
 NOT_PASSED_ON = {
     *("COURIER_ACCOUNTS", "COURIER_BROKER_URL_FILE", "COURIER_HOOK_SECRET_FILE"),
@@ -61,6 +61,9 @@ def test_redis_keeps_its_data_evicts_nothing_and_asks_for_a_password() -> None:
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     assert options["--appendonly"] == "yes"
     assert options["--maxmemory-policy"] == "noeviction"
+    # It refuses what it has no room for, before the engine kills it for more.
+    assert options["--maxmemory"] == "1gb"
+    assert redis["mem_limit"] == "2g"
     assert options["--requirepass"].startswith("${REDIS_PASSWORD:?")
     assert redis["volumes"] == ["redis-data:/data"]
 
@@ -121,7 +124,15 @@ def test_a_service_comes_back_by_itself_and_can_do_little_harm(name: str) -> Non
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
     assert name == "worker" or service["healthcheck"]["test"], "the worker has the image's check"
+
+
+def test_an_image_of_others_is_named_by_version_and_perhaps_by_digest() -> None:
+    for service in SERVICES.values():
+        if not service["image"].startswith("attribute-courier"):
+            version = r"[\w./-]+:v?\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?"
+            assert re.fullmatch(version, service["image"])
 
 
 def test_what_needs_redis_waits_until_it_answers() -> None:
@@ -136,7 +147,7 @@ def test_the_stand_in_and_monitoring_run_only_when_asked_for() -> None:
 
 
 def test_a_worker_has_the_time_to_finish_what_it_has_in_flight() -> None:
-    assert seconds(SERVICES["worker"]["stop_grace_period"]) > WORKER_GRACE_S
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) >= WORKER_GRACE_S
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -202,6 +213,8 @@ def test_no_image_has_root_or_anything_to_build_with() -> None:
         ]
         assert not re.search(r"^(RUN|USER|ENTRYPOINT)", text, flags=re.MULTILINE)
     assert "COPY" not in STAGES["base"][1]
+    # The exec form: `courier` itself is the first process, and gets the signal to stop.
+    assert '\nSTOPSIGNAL SIGTERM\nENTRYPOINT ["courier"]\n' in STAGES["base"][1]
     assert not re.search("pip install|apt-get", STAGES["base"][1])
 
 

@@ -238,6 +238,14 @@ class TestStopping:
         assert len(desk.chartmogul.sent) == 1
         assert desk.leases() == 0
 
+    def test_a_stint_that_begins_then_sends_nothing(self, desk: Desk) -> None:
+        """Its message was taken before."""
+        job = desk.accepted(ADA, plan="pro")
+        desk.stopping.set()
+        desk.run()
+        assert desk.chartmogul.sent == []
+        assert desk.outcome(job).status == "pending"
+
     def test_a_stint_that_waits_claims_nothing(self, slow: Desk) -> None:
         slow.accepted(ADA, plan="pro")
         job = slow.accepted(BOB, plan="pro")

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from attribute_courier.jobs.emails import mailbox_id_of
-from attribute_courier.state.repair import Repaired, Stranded, find_stranded, repair
+from attribute_courier.state.repair import (
+    ForeignInbox,
+    Repaired,
+    Stranded,
+    find_foreign_inboxes,
+    find_stranded,
+    repair,
+)
 
 from ..account_state import ADA, BOB, KEYS, Account
 
@@ -73,3 +80,22 @@ def test_looking_finds_the_same_and_changes_nothing(account: Account) -> None:
 def test_looking_ends_in_time(account: Account) -> None:
     account.staged(ADA, n=1)
     assert not look(account, within_s=-1).whole
+
+
+def test_inboxes_where_nobody_looks_are_found(account: Account) -> None:
+    """What publishers in other languages get wrong, and nothing else would tell."""
+    account.job(n=1)
+    assert find_foreign_inboxes(account.client, ["default"], within_s=60) == []
+    for start in ("courier:default:", "courier:", "courier:{shop}:"):
+        account.client.hset(f"{start}inbox", mapping={"a": "{}", "b": "{}"})
+        account.client.zadd(f"{start}inbox:live", {"a": 1})
+    account.client.set("courier:{none}:inbox", "of another type")
+    assert find_foreign_inboxes(account.client, ["default"], within_s=60) == [
+        ForeignInbox(key="courier:inbox", account=None, jobs=2),
+        ForeignInbox(key="courier:default:inbox", account=None, jobs=2),
+        ForeignInbox(key="courier:{none}:inbox", account="none", jobs=0),
+        ForeignInbox(key="courier:{shop}:inbox", account="shop", jobs=2),
+    ]
+    assert find_foreign_inboxes(account.client, ["default"], within_s=-1)[1:] == []
+    strangers = [key for key in account.names() if not key.startswith(KEYS.prefix)]
+    account.client.delete(*strangers)

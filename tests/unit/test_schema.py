@@ -266,7 +266,7 @@ class TestWire:
     @pytest.mark.parametrize(
         ("wire", "said"),
         [
-            ("", "not JSON"),
+            ("", "no document, or an empty one"),
             ("{", "not JSON"),
             ("{} {}", "not JSON"),
             ("\ufeff{}", "not JSON"),

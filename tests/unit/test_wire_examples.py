@@ -140,7 +140,7 @@ def test_the_script_of_the_page_publishes_a_job_once(lane: Lane) -> None:
             inbox,
             *(keys.of("idem", idempotency_hash(key)) for key in idempotency),
         ]
-        return redis.eval(script, len(names), *names, job_id, wire, 2_592_000)
+        return redis.eval(script, len(names), *names, job_id, 2_592_000, wire)
 
     assert publish(first, "signup-17") == first
     from_ms = redis.zscore(inbox, first)
