@@ -13,7 +13,7 @@ import redis
 from ..jobs.emails import mailbox_id_of
 from .keys import Keys
 from .scripts import Script
-from .shards import client_of
+from .shards import client_of, one_of_each
 
 EVERY_S = 600
 """How often a repair pass begins, by one of the workers."""
@@ -113,11 +113,22 @@ def find_foreign_inboxes(
 ) -> list[ForeignInbox]:
     """Look for inboxes of other accounts than these, or under names that no account has.
 
+    On a cluster, on the nodes that hold these accounts.
+
     Raises:
         redis.RedisError: Redis fails.
     """
-    any_client: Any = client
     until_s = time.monotonic() + within_s
+    clients = [
+        client_of(client, Keys(account).prefix)
+        for account in one_of_each(client, accounts).values()
+    ]
+    return [found for each in clients for found in _foreign_inboxes(each, accounts, until_s)]
+
+
+def _foreign_inboxes(
+    any_client: Any, accounts: Sequence[str], until_s: float
+) -> list[ForeignInbox]:
     found: dict[str, list[str]] = {}
     for name in any_client.scan_iter(match="courier:*inbox*", count=_AT_ONCE * 5):
         parts = re.fullmatch(r"courier:(.*?):?inbox(:live|:bulk|:taken)?", name)
