@@ -180,7 +180,7 @@ class Living(bootsteps.StartStopStep):
 
 @signals.worker_shutting_down.connect
 def _stop_gracefully(**_: Any) -> None:
-    stopping.mark()  # what is in flight is finished, and nothing further begins
+    stopping.note()  # what is in flight is finished, and nothing further begins
     liveness.stopping()
 
 
