@@ -96,7 +96,7 @@ def follow_signals(worker: Any, service: WorkerService) -> None:
 
     def shutting_down(**_: Any) -> None:
         service.liveness.stopping()
-        service.stopping.mark()  # what is in flight is finished, and nothing further begins
+        service.stopping.note()  # what is in flight is finished, and nothing further begins
 
     def forked(**_: Any) -> None:
         """In a process of the prefork pool: it has a dispatcher, and a clock, of its own."""

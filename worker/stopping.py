@@ -1,4 +1,4 @@
-"""Whether a worker stops: known to all of its processes at once."""
+"""That a worker stops, for its threads and for the processes of its pool."""
 
 from __future__ import annotations
 
@@ -7,27 +7,22 @@ import threading
 
 
 class Stopping(threading.Event):
-    """An event that the children of the prefork pool see, too, and that a signal handler may mark.
-
-    To be made before the children are forked: they share a byte of memory with their parent.
-    `set()` ends each `wait()` of its own process. Elsewhere, and after `mark()`, one lasts to its
-    end.
-    """
+    """Set once the worker is to stop. Processes that are forked later see it, too."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._shared = mmap.mmap(-1, 1)
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
 
-    def mark(self) -> None:
-        """Stop soon. Takes no lock, which the interrupted code might hold."""
-        self._shared[0] = 1
+    def note(self) -> None:
+        """Set it from a signal's handler, which may take no lock: who waits goes on waiting."""
+        self._memory[0] = 1
 
     def set(self) -> None:
-        self.mark()
+        self.note()
         super().set()
+
+    def is_set(self) -> bool:
+        return self._memory[0] == 1
 
     def wait(self, timeout: float | None = None) -> bool:
         return self.is_set() or super().wait(timeout) or self.is_set()
-
-    def is_set(self) -> bool:
-        return self._shared[0] == 1

@@ -7,12 +7,12 @@ import threading
 from attribute_courier.worker.stopping import Stopping
 
 
-def test_a_mark_is_seen_and_wakes_nobody() -> None:
+def test_a_note_is_seen_and_wakes_nobody() -> None:
     """It takes no lock: the code that the signal interrupts may hold it."""
     stopping = Stopping()
     assert not stopping.wait(0)
     with stopping._cond:  # type: ignore[attr-defined]
-        stopping.mark()
+        stopping.note()
         assert stopping.is_set()
     assert stopping.wait(60)
 
