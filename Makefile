@@ -108,6 +108,8 @@ lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@$(COMPILE) $(ARGS) $(PRODUCTION) $(HELD) --output-file requirements-production.txt pyproject.toml
 	@$(COMPILE) $(ARGS) --group package --constraint requirements-dev.txt \
 		--output-file requirements-package.txt pyproject.toml
+	@$(COMPILE) $(ARGS) --group docs --constraint requirements-dev.txt \
+		--output-file requirements-docs.txt pyproject.toml
 	@rm -f requirements-lowest.txt  # its pins would be kept, and a lower bound with them
 	@$(COMPILE) $(ARGS) $(EXTRAS) --group test --resolution lowest-direct \
 		--output-file requirements-lowest.txt pyproject.toml
