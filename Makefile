@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
+.PHONY: help setup demo up test test-lowest test-mixed test-python fuzz chaos soak bench lint types package site lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
@@ -99,6 +99,9 @@ COMPILE := $(LOCK_BIN)/uv pip compile --quiet --universal --python-version 3.11 
 PRODUCTION := --extra flower --extra outbox --extra xlsx
 EXTRAS := $(PRODUCTION) --extra sandbox
 HELD := --constraint requirements-dev.txt --group build
+
+site: build/docs/.installed ## Build the site of the documentation into build/site
+	@NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --quiet --clean
 
 lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@test -x $(LOCK_BIN)/uv || { $(PYTHON) -m venv --clear build/lock \
