@@ -101,7 +101,7 @@ EXTRAS := $(PRODUCTION) --extra sandbox
 HELD := --constraint requirements-dev.txt --group build
 
 site: build/docs/.installed ## Build the site of the documentation into build/site
-	@NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --quiet --clean
+	@NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --clean
 
 lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@test -x $(LOCK_BIN)/uv || { $(PYTHON) -m venv --clear build/lock \

@@ -1,5 +1,7 @@
 """A Django project in one file, whose sign-ups reach ChartMogul once they are committed.
 
+Run it, and its tests:
+
     python project.py migrate
     gunicorn --preload --workers 2 --bind 127.0.0.1:8000 project:application
     python project.py test

@@ -1,5 +1,7 @@
 """A FastAPI application whose sign-ups reach ChartMogul, without blocking its event loop.
 
+Run it, and its tests:
+
     uvicorn --workers 2 --port 8000 app:app
     python -m pytest
 """
@@ -12,8 +14,15 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from attribute_courier import InvalidJob, NotEnqueued, NotReachable, Settings, configure
-from attribute_courier import add_attributes_async, default_producer
+from attribute_courier import (
+    InvalidJob,
+    NotEnqueued,
+    NotReachable,
+    Settings,
+    add_attributes_async,
+    configure,
+    default_producer,
+)
 
 log = logging.getLogger(__name__)
 configure(Settings(redis_url=os.environ.get("REDIS_URL", "redis://localhost:6379/0")))

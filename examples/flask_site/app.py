@@ -1,5 +1,7 @@
 """A Flask application whose sign-ups reach ChartMogul.
 
+Run it, and its tests:
+
     gunicorn --preload --workers 2 --bind 127.0.0.1:8000 'app:create_app()'
     python -m pytest
 """
@@ -10,8 +12,15 @@ from uuid import UUID
 
 from flask import Flask, abort, request
 
-from attribute_courier import InvalidJob, NotEnqueued, NotReachable, Settings, configure
-from attribute_courier import add_attributes, default_producer
+from attribute_courier import (
+    InvalidJob,
+    NotEnqueued,
+    NotReachable,
+    Settings,
+    add_attributes,
+    configure,
+    default_producer,
+)
 
 
 def create_app() -> Flask:

@@ -100,7 +100,7 @@ def test_moving_over_loses_nothing_and_the_newest_wins(shop: Shop, courier: Cour
         wait_until(
             lambda: all(each.settled for each in courier.outcomes.of_email(ADA)), timeout_s=60
         )
-        found = {each.keys + (each.status,) for each in courier.outcomes.of_email(ADA)}
+        found = {(*each.keys, each.status) for each in courier.outcomes.of_email(ADA)}
         assert found == {("plan", "delivered"), ("plan", "superseded"), ("seats", "delivered")}
         assert courier.custom(ADA) | {"plan": "pro", "seats": "4"} == courier.custom(ADA)
         for command in INSPECT:
@@ -108,7 +108,9 @@ def test_moving_over_loses_nothing_and_the_newest_wins(shop: Shop, courier: Cour
         assert worker.stop() == 0
 
 
-def test_what_cannot_be_handed_over_is_tried_again_and_is_one_job(shop: Shop, courier: Courier) -> None:
+def test_what_cannot_be_handed_over_is_tried_again_and_is_one_job(
+    shop: Shop, courier: Courier
+) -> None:
     shop.write(NEW)
     reached = shop.environ["COURIER_REDIS_URL"]
     shop.environ["COURIER_REDIS_URL"] = "redis://127.0.0.1:1/0"
