@@ -71,8 +71,11 @@ def running(command: str, folder: Path, courier: Courier) -> Iterator[Site]:
     """Serve with this command, at a free port."""
     port = free_port()
     assert command.count("8000") == 1
+    (folder / "../../.courier").mkdir()
+    (folder / "../../.courier/redis-url").write_text(courier.environ["COURIER_REDIS_URL"] + "\n")
+    [export] = re.findall(r"^\$ (export .*)$", README, re.M)
     # gunicorn has a socket in the home directory.
-    environ = {"REDIS_URL": courier.environ["COURIER_REDIS_URL"], "HOME": str(folder)}
+    environ = {"REDIS_URL": run_shell(f"{export}; echo $REDIS_URL", folder), "HOME": str(folder)}
     with Served(Command(command.replace("8000", str(port)), ()), folder, **environ) as served:
         site = Site(f"http://127.0.0.1:{port}", served)
 
@@ -90,12 +93,19 @@ def running(command: str, folder: Path, courier: Courier) -> Iterator[Site]:
 
 def copy_of(name: str, tmp_path: Path) -> Path:
     """The example in a directory of its own, with its database."""
-    folder = tmp_path / name
+    folder = tmp_path / "examples" / name
     shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns("__pycache__", "*.db"))
     for command in commands(name):
         if "migrate" in command:
             run(command, folder)
     return folder
+
+
+def run_shell(command: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.strip()
 
 
 def run(command: str, folder: Path) -> str:
@@ -239,7 +249,7 @@ def test_fastapi_answers_others_while_a_sign_up_waits_for_redis(
 def test_with_the_outbox_a_sign_up_succeeds_while_redis_is_away(
     courier: Courier, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "django_site"
+    folder = tmp_path / "examples" / "django_site"
     shutil.copytree(EXAMPLES / "django_site", folder)
     project = folder / "project.py"
     code = project.read_text("utf-8")
