@@ -46,7 +46,9 @@ def test_it_needs_no_network_and_no_server(tmp_path: Path) -> None:
         window.click("[data-md-component=search-query]")
         window.type("[data-md-component=search-query]", "superseded")
         wait_until(
-            lambda: "Glossary" in window.text(".md-search-result__list"), what="the search finds"
+            lambda: "Glossary" in window.text(".md-search-result__list"),
+            timeout_s=60,
+            what="the search finds",
         )
         assert_all_is_here(window)
 
