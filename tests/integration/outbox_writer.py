@@ -15,7 +15,7 @@ from attribute_courier.producers.sqlalchemy import add_attributes_in_outbox
 
 EMAILS = 8
 
-engine = create_engine(sys.argv[1], connect_args={"timeout": 30})
+engine = create_engine(sys.argv[1])
 for n in itertools.count(int(sys.argv[2])):
     with Session(engine) as session:
         email = f"{n % EMAILS}@load.example"

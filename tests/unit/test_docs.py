@@ -14,11 +14,14 @@ from dataclasses import fields
 from datetime import date
 from functools import partial
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import click
 import pytest
+from ruamel.yaml import YAML
 
 import attribute_courier
 from attribute_courier import CourierError
@@ -33,6 +36,7 @@ from attribute_courier.worker.verdicts import judge
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + DOCS
+EXAMPLES = ROOT / "examples" / "README.md"
 TEXTS = {page.name: page.read_text("utf-8") for page in PAGES}
 COMMANDS = main.list_commands(click.Context(main))
 
@@ -382,7 +386,7 @@ def links(page: Path) -> list[str]:
     return [target for target in found if not target.startswith("https://")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, EXAMPLES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_link_leads_somewhere(page: Path) -> None:
     for target in links(page):
         name, _, anchor = target.partition("#")
@@ -392,7 +396,31 @@ def test_a_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_readme_leads_to_every_page() -> None:
-    assert {f"docs/{page.name}" for page in DOCS} <= set(links(ROOT / "README.md"))
+    pages = {f"docs/{page.name}" for page in DOCS if page.name != "index.md"}
+    assert pages <= set(links(ROOT / "README.md"))
+
+
+def test_the_site_and_its_first_page_lead_to_every_page() -> None:
+    config = YAML(typ="safe").load(ROOT / "mkdocs.yml")
+    listed = [name for section in config["nav"] for [pages] in [section.values()] for page in pages
+              for name in page.values()]  # fmt: skip
+    assert sorted(listed) == [page.name for page in DOCS]
+    assert config["strict"] is True
+    assert set(listed) - {"index.md"} <= set(links(ROOT / "docs" / "index.md"))
+
+
+def test_the_site_leads_out_of_docs_to_the_repository_and_names_the_files_of_blocks() -> None:
+    spec = spec_from_file_location("hook", ROOT / "docs" / "site" / "hook.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    text = "[a](../README.md#install), [b](limits.md)\n```python app.py\n```python\n"
+    config = SimpleNamespace(extra={"source": "https://code.example/"})
+    assert hook.on_page_markdown(text, page=None, config=config, files=None) == (
+        "[a](https://code.example/README.md#install), [b](limits.md)\n"
+        '```python title="app.py"\n```python\n'
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
