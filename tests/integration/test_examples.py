@@ -26,6 +26,7 @@ from .test_documentation import Command, Served, environment, free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SITES = {"django_site": "project.py", "flask_site": "app.py", "fastapi_site": "app.py"}
+LONG = pytest.mark.long
 README = (EXAMPLES / "README.md").read_text("utf-8")
 
 pytest.importorskip("flask")
@@ -151,7 +152,9 @@ def when_ready(server):
 """gunicorn reads it as `gunicorn.conf.py`. So the process that forks has a connection in use."""
 
 
-@pytest.mark.parametrize("name", SITES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=LONG if each != "flask_site" else ()) for each in SITES]
+)
 def test_a_sign_up_is_delivered_and_errors_are_said(
     name: str, courier: Courier, tmp_path: Path
 ) -> None:
@@ -225,6 +228,7 @@ def assert_forked_workers_share_no_connection(site: Site, courier: Courier) -> N
         assert (outcome.email, outcome.status) == (email, "delivered")
 
 
+@pytest.mark.long
 def test_fastapi_answers_others_while_a_sign_up_waits_for_redis(
     courier: Courier, tmp_path: Path
 ) -> None:
@@ -246,6 +250,7 @@ def test_fastapi_answers_others_while_a_sign_up_waits_for_redis(
             wait_until(answered, timeout_s=90, what="others are answered meanwhile")
 
 
+@pytest.mark.long
 def test_with_the_outbox_a_sign_up_succeeds_while_redis_is_away(
     courier: Courier, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_retry_of_the_old_task_replaces_a_newer_value(shop: Shop, courier: Cou
     assert courier.custom(ADA)["plan"] == "free"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_moving_over_loses_nothing_and_the_newest_wins(shop: Shop, courier: Courier) -> None:
     shop.write(OLD)
@@ -117,6 +118,7 @@ def test_moving_over_loses_nothing_and_the_newest_wins(shop: Shop, courier: Cour
         assert worker.stop() == 0
 
 
+@pytest.mark.long
 def test_what_cannot_be_handed_over_is_tried_again_and_is_one_job(
     shop: Shop, courier: Courier
 ) -> None:

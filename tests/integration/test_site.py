@@ -28,6 +28,7 @@ XMLHttpRequest.prototype.open = function (method, address, ...more) {
 """Before a page's own scripts run, it is made to remember what they ask for."""
 
 
+@pytest.mark.long
 def test_it_needs_no_network_and_no_server(tmp_path: Path) -> None:
     if not (SITE / "index.html").is_file():
         (pytest.fail if _IS_REQUIRED else pytest.skip)("needs build/site: make site")
