@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from attribute_courier.cli import main
 from attribute_courier.config import Secret, Settings, SettingsError, load_settings
 from attribute_courier.config.connections import connect_briefly, connect_patiently
 from attribute_courier.config.redis_errors import RedisError, describe_redis_error
+from attribute_courier.jobs.errors import NotEnqueued
 from attribute_courier.operate.broker import round_trip_s
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import EmbeddedRedis
@@ -180,6 +183,20 @@ class TestSentinels:
             for server, written in ((old, None), (new, b"yes")):
                 with redis.Redis.from_url(server.url) as direct:
                     assert direct.get("written") == written
+
+    def test_that_are_silent_cost_a_producer_its_own_time_and_no_more(self) -> None:
+        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(8)]
+        places = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in listeners)
+        settings = Settings(redis_url=f"sentinel://{places}/main", enqueue_timeout_s=2)
+        producer = Producer(settings)
+        begin_s = time.monotonic()
+        with pytest.raises(NotEnqueued, match="does not answer in time"):
+            producer.add_attributes("ada@example.com", {"n": 1})
+        # By themselves, eight of them would take half a second each, again and again.
+        assert time.monotonic() - begin_s < 4
+        producer.close()
+        for each in listeners:
+            each.close()
 
     def test_what_is_wrong_with_them_is_told(self, tmp_path: Path, old: EmbeddedRedis) -> None:
         with self.sentinel(tmp_path / "a", old, 1) as sentinel:
