@@ -144,6 +144,8 @@ def kind_of(command: Command) -> str | None:
 def test_every_command_is_run_by_one_of_these_tests() -> None:
     assert [str(command) for command in COMMANDS if kind_of(command) is None] == []
     assert {block.language for block in CONSOLES} == {"console"}
+    sessions = {block.file_name for block in BLOCKS if block.language in SHELLS} - {""}
+    assert sessions == {"redis-cli", "systemd", "kubernetes"}, "each has tests of its own"
     kinds = {kind_of(command) for command in COMMANDS}
     assert kinds >= {"serves", "answers", "make", "docker", "installs"}
     assert len(SNIPPETS) > 5
