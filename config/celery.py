@@ -10,7 +10,7 @@ variable `CELERY_…`, no current app, no connection pool; and it changes nothin
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -42,9 +42,7 @@ from .messages import (
 )
 from .redis_url import RedisAddress
 from .settings import Settings
-
-if TYPE_CHECKING:
-    pass
+from .transport import HEARTBEAT_S, QUEUE_ARGUMENTS, Transport, transport_of
 
 POOL_LIMIT = 10
 """Connections for sending messages, at most."""
@@ -89,6 +87,10 @@ class CourierCelery(Celery):
     """Celery, and the settings that the outcome backend needs to find Redis."""
 
     settings: Settings
+    transport: Transport | None
+    """How the broker is talked to, if it is no Redis."""
+    patience: dict[str, Any]
+    """Options of sending: what is lost with a connection is sent once more, where that is asked."""
     _pool: Any
 
     log_cls = "attribute_courier.config.logs:WorkerLog"
@@ -96,6 +98,7 @@ class CourierCelery(Celery):
     backend_cls = "attribute_courier.state.result_backend:OutcomeBackend"
 
     def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError: Kombu cannot talk to the broker."""
         super().__init__(
             "attribute-courier",
             loader=PlainLoader,
@@ -104,23 +107,41 @@ class CourierCelery(Celery):
             fixups=[],  # Django's would set Django up for us
         )
         self.settings = settings
+        self.transport = None if settings.broker is not None else transport_of(settings)
+        self.patience = {"retry": False}
+        if self.transport is not None:
+            # A pooled connection that was lost; a connection of Redis's opens itself anew.
+            once = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
+            self.patience = {"retry": True, "retry_policy": once}
+        self._broker_url = self.transport.url if self.transport else _redis_url(settings)
 
     # Celery takes CELERY_BROKER_URL and its like before what is configured.
     def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
-        return super().connection_for_read(url or _broker_url(self.settings), **options)
+        return super().connection_for_read(url or self._broker_url, **options)
 
     def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
-        return super().connection_for_write(url or _broker_url(self.settings), **options)
+        return super().connection_for_write(url or self._broker_url, **options)
 
     @property
     def pool(self) -> Any:
         if self._pool is None:
             self._ensure_after_fork()  # type: ignore[attr-defined]
-            self._pool = self.connection_for_write().Pool(limit=POOL_LIMIT)
+            options: dict[str, Any] = {}
+            if self.transport is not None and self.transport.amqp:
+                # RabbitMQ says that it has a message, or the worker works without it.
+                options["transport_options"] = {"confirm_publish": True}
+            self._pool = self.connection_for_write(**options).Pool(limit=POOL_LIMIT)
         return self._pool
 
+    def close(self) -> None:
+        """Celery's own leaves the connections of its pool to the garbage collector."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.force_close_all()
+        super().close()
 
-def _broker_url(settings: Settings) -> str:
+
+def _redis_url(settings: Settings) -> str:
     """What Kombu is to parse. Where to connect `BrokerConnection` knows."""
     if settings.broker is None or settings.broker.kind == "single":
         return settings.messages_url.reveal()
@@ -138,7 +159,7 @@ def make_celery(settings: Settings) -> CourierCelery:
     """The application for `settings`."""
     app = CourierCelery(settings)
     app.conf.update(
-        broker_url=_broker_url(settings),
+        broker_url=app._broker_url,
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,  # an error answer within a transaction's answer
         broker_connection_max_retries=None,  # the default gives up after 100
@@ -148,7 +169,7 @@ def make_celery(settings: Settings) -> CourierCelery:
         result_serializer="json",
         event_serializer="json",
         accept_content=["json"],
-        task_queues=[Queue(ACCEPT_QUEUE), Queue(DELIVER_QUEUE)],
+        task_queues=[_queue(ACCEPT_QUEUE), _queue(DELIVER_QUEUE)],
         task_default_queue=ACCEPT_QUEUE,
         task_create_missing_queues=False,
         task_routes={
@@ -167,16 +188,31 @@ def make_celery(settings: Settings) -> CourierCelery:
         worker_enable_prefetch_count_reduction=False,  # after a connection was lost
         worker_send_task_events=True,  # for Flower
         timezone="UTC",
-        **_transport(settings),
+        **_broker(app),
     )
     return app
 
 
-def _transport(settings: Settings) -> dict[str, Any]:
+def _queue(name: str) -> Queue:
+    return Queue(name, routing_key=name, queue_arguments=QUEUE_ARGUMENTS)
+
+
+def _broker(app: CourierCelery) -> dict[str, Any]:
     """How the broker is talked to."""
-    redis = settings.broker
-    if redis is None:
-        return {}
+    if (way := app.transport) is not None:
+        return {
+            "broker_transport": way.name,
+            "broker_use_ssl": way.ssl,
+            "broker_heartbeat": HEARTBEAT_S if way.amqp else None,
+            "broker_connection_timeout": CONNECT_TIMEOUT_S,
+            "broker_transport_options": way.options,
+            # Two workers may have one name, as two on one machine do: an exclusive queue would keep
+            # the second from connecting. One that is neither durable nor exclusive is deprecated
+            # in RabbitMQ. Celery has these settings from 5.6 on.
+            "control_queue_exclusive": False,
+            "control_queue_durable": True,
+        }
+    redis = app.settings.broker or app.settings.redis
     return {
         "broker_transport": "attribute_courier.config.broker:Transport",
         "broker_use_ssl": _tls(redis) if redis.tls else None,

@@ -223,8 +223,12 @@ def broker_url(given: object) -> Secret:
 
 def is_redis(url: str) -> bool:
     """Whether a broker's URL is an address of Redis."""
-    found = _SCHEME.match(url)
-    return found is not None and re.split(r"\W", found[1].lower())[0] in _REDIS
+    return re.split(r"\W", scheme_of(url))[0] in _REDIS
+
+
+def scheme_of(url: str) -> str:
+    """What stands before "://", in small letters."""
+    return url.partition("://")[0].lower()
 
 
 def shown_broker(url: str) -> str:

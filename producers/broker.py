@@ -35,6 +35,10 @@ class Message:
     """Whether a broker writes it to its disk."""
 
 
+class NotNow(Exception):  # noqa: N818
+    """Raised for a message that was not sent (yet), and needs no word: it was said already."""
+
+
 class Broker(Protocol):
     """May be shared by threads, and made before a fork."""
 
@@ -109,4 +113,8 @@ def broker_of(settings: Settings, client: Client | None = None) -> Broker:
     Args:
         client: of the Redis that holds the state, if there is one already.
     """
+    if settings.broker is None:
+        from .over_kombu import KombuBroker
+
+        return KombuBroker(settings)
     return RedisBroker(settings, client)

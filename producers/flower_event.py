@@ -15,7 +15,7 @@ from ..config.redis_errors import RedisError, describe_redis_error
 from ..jobs.emails import describe
 from ..jobs.outcome import Outcome
 from ..state.workers import Workers
-from .broker import Broker, Message
+from .broker import Broker, Message, NotNow
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ def tell_flower(settings: Settings, client: Client, broker: Broker, outcome: Out
         return
     try:
         broker.send(_event(outcome, workers[0].name), deadline_s=time.monotonic() + WITHIN_S)
+    except NotNow:
+        pass
     except Exception as error:  # of any broker: the job is canceled all the same
         _missed(outcome, describe_broker_error(settings, error))
 

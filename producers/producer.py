@@ -303,6 +303,7 @@ class Producer:
     def close(self) -> None:
         """Close the connections. The producer opens new ones when it is used again."""
         self._redis.close()
+        self._wakeup.close()
         celery = self.__dict__.pop("celery", None)
         if celery is not None:
             celery.close()

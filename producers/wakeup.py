@@ -13,7 +13,7 @@ from ..config.broker_errors import describe_broker_error
 from ..config.connections import Client
 from ..config.messages import ACCEPT_QUEUE, ACCEPT_SHOWN, ACCEPT_TASK, KEY_PREFIX
 from ..state.inbox import WakeMessage
-from .broker import Broker, Message, as_redis_holds_it, broker_of
+from .broker import Broker, Message, NotNow, as_redis_holds_it, broker_of
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class WakeUp:
             return False
         try:
             self.broker.send(_message(account), deadline_s=deadline_s)
+        except NotNow:
+            return False
         except Exception as error:  # whatever it is, the job was taken, and the caller is told so
             log.warning(
                 "no message sent to the workers, which find the jobs without one: %s",

@@ -137,6 +137,12 @@ class Courier:
             jobs = [(each, load_wire(each.job_id, each.wire)) for each in taken]
             assert {staged.result for staged in mailboxes.stage(jobs)} <= {"staged", "superseded"}
 
+    def drop_messages(self, queue: str) -> int:
+        """Lose the messages of a queue of the broker's. Returns how many there were."""
+        app = self.producer.celery
+        with app.connection_for_write() as connection:
+            return int(app.amqp.queues[queue](connection.default_channel).purge())
+
     def start_worker(self, **environ: str) -> LeashedProcess:
         """A real worker, ready to work."""
         before = self._ready()

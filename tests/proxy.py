@@ -47,6 +47,12 @@ class Proxy:
         for pair in self._pairs:
             pair.silent = True
 
+    def cut(self) -> None:
+        """End the open connections, as a server that restarts does."""
+        for pair in self._pairs:
+            pair.close()
+        self._pairs.clear()
+
     def __enter__(self) -> Self:
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()

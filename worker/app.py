@@ -20,6 +20,7 @@ from celery.apps import worker as worker_program
 from kombu.utils.compat import detect_environment
 
 from ..config import SettingsError
+from ..config.broker import Transport
 from ..config.celery import make_celery
 from ..config.chosen import choose
 from ..config.connections import Client, connect_patiently
@@ -39,6 +40,7 @@ from .account_worker import TICK_S, AccountWorker
 from .hooks import start_relays
 from .liveness import STAMP_S, Liveness
 from .notifier import Notifier
+from .own_threads import OwnThreads
 from .ticker import Ticker
 from .trouble import BrokerTrouble, RedisTrouble
 
@@ -207,9 +209,13 @@ class Ticking(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **options: Any) -> None:
         self._tickers: list[Ticker] = []
         self._relays: list[threading.Thread] = []
+        self._threads: OwnThreads | None = None
 
     def start(self, worker: Any) -> None:
         workers = {name: account_worker_of(name) for name in settings.accounts}
+        if settings.own_broker:
+            self._threads = _notifier.own_threads = OwnThreads(app, settings.concurrency)
+            _notifier.broker_is_away = lambda: broker_trouble.present
         me = _description(worker)
         for client, accounts in by_shard(_client(), settings.accounts):
             ticker = Ticker(client, {name: workers[name] for name in accounts}, me=me)
@@ -231,6 +237,8 @@ class Ticking(bootsteps.StartStopStep):
 
     def stop(self, worker: Any) -> None:
         stopping.set()
+        if self._threads is not None:
+            self._threads.finish(settings.timeout_s + 2)
         for thread in self._relays:
             thread.join(settings.hook_timeout_s + 2)
         for ticker in self._tickers:
@@ -305,8 +313,9 @@ class Reports(bootsteps.StartStopStep):
         dispatcher = consumer.event_dispatcher
         dispatcher.buffer_limit = EVENTS_AT_ONCE
         self._timers = [
-            consumer.hub.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
-            consumer.hub.call_later(WELL_AFTER_S, broker_trouble.over, "consumer"),
+            # A transport that is not asynchronous has no hub.
+            consumer.timer.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
+            consumer.timer.call_after(WELL_AFTER_S, broker_trouble.over, ("consumer",)),
         ]
         _notifier.dispatcher = dispatcher
 
@@ -320,7 +329,7 @@ class Reports(bootsteps.StartStopStep):
 
 
 class Watch(bootsteps.StartStopStep):
-    """Looks once a second whether the broker's connection has fallen silent."""
+    """Looks once a second whether a connection of our transport for Redis has fallen silent."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
 
@@ -328,7 +337,9 @@ class Watch(bootsteps.StartStopStep):
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        self._timer = consumer.hub.call_repeatedly(1.0, self._look, consumer.connection.transport)
+        transport = consumer.connection.transport
+        if isinstance(transport, Transport):
+            self._timer = consumer.timer.call_repeatedly(1.0, self._look, (transport,))
 
     def stop(self, consumer: Any) -> None:
         if self._timer is not None:

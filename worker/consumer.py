@@ -23,13 +23,24 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 from kombu.exceptions import InconsistencyError, OperationalError
 
-from ..config.broker import Channel
+from ..config.broker import Channel, Transport
 from ..config.redis_errors import DataError, RedisError
 from .app import broker_trouble, liveness
 
 log = logging.getLogger(__name__)
 
 _CELERYS_LOG = logging.getLogger("celery.worker.consumer.consumer")
+
+
+def _worth_a_word(record: logging.LogRecord) -> bool:
+    """All but what says, with a traceback, that a task's connection was lost while it ran.
+
+    Its message comes again, which does no harm.
+    """
+    return not str(record.msg).startswith("Couldn't ack ")
+
+
+logging.getLogger("celery.worker.request").addFilter(_worth_a_word)
 
 PART = "consumer"
 RECONNECT_S = 2.0
@@ -50,10 +61,15 @@ class Intake(Consumer):
         kwargs["worker_options"] = options | {"without_gossip": True, "without_mingle": True}
         super().__init__(*args, **kwargs)
         self._last_error_s = 0.0
+        own: Any = self  # the stubs lack these
+        own.connection_errors = (*own.connection_errors, OperationalError)
+        known = (*_THE_BROKERS, *own.connection_errors, *own.channel_errors)
+        own.loop = _going_on(own.loop, known)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, as often as it takes. Celery's own pauses grow to half a minute."""
-        conn.transport.Channel = _Channel
+        if isinstance(conn.transport, Transport):
+            conn.transport.Channel = _Channel
         connected: Any = conn.ensure_connection(
             lambda error, _interval_s: broker_trouble.met(PART, error),
             None,
@@ -64,6 +80,15 @@ class Intake(Consumer):
         )
         self.first_connection_attempt = False
         return connected
+
+    def perform_pending_operations(self) -> None:
+        """Each round of the loop for transports that are not asynchronous."""
+        liveness.beat("consumer")
+        super().perform_pending_operations()
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        _drop(type(exc).__name__)
+        message.reject_log_error(log, _THE_BROKERS)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         self._pause(exc)
@@ -105,6 +130,20 @@ class Intake(Consumer):
             return None
 
         return on_task_received
+
+
+def _going_on(loop: Callable[..., None], known: Any) -> Callable[..., None]:
+    """Celery's loop. An error that its transport does not name counts as a lost connection."""
+
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            loop(*args, **kwargs)
+        except known:
+            raise
+        except Exception as error:
+            raise OperationalError(f"{type(error).__name__}: {error}") from error
+
+    return run
 
 
 def _go_on() -> None:

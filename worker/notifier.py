@@ -14,6 +14,7 @@ from ..config.tracing import apart
 from ..jobs.emails import describe
 from ..jobs.job import AttributeJob
 from ..jobs.outcome import Outcome
+from .own_threads import OwnThreads
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,9 @@ class Notifier:
         self._email_hash = email_hash
         self.hostname: str | None = None
         """The worker's name."""
+        self.own_threads: OwnThreads | None = None
+        """Where work is done that the broker does not bring, if it is another one than Redis."""
+        self.broker_is_away: Callable[[], bool] = lambda: False
         self.dispatcher: Any = None
         """The worker's event dispatcher, while it is connected."""
 
@@ -53,13 +57,22 @@ class Notifier:
         self._send(DELIVER_TASK, account, DELIVER_SHOWN)
 
     def _send(self, task: str, account: str, shown: str) -> None:
+        if self.own_threads is not None and self.broker_is_away():
+            self.own_threads.run(task, account)
+            return
         try:
             with apart():  # else each stint would be a part of the one before
-                self._app.send_task(task, [account], argsrepr=shown, kwargsrepr="", retry=False)
-        except (OperationalError, RedisError):
+                self._app.send_task(
+                    task, [account], argsrepr=shown, kwargsrepr="", **self._app.patience
+                )
+        except Exception as error:
             # Nothing is lost: each worker looks once a second for what is to be done. What is wrong
             # with Redis is said once (trouble.py), not by each thread that meets it.
+            if self.own_threads is None and not isinstance(error, (OperationalError, RedisError)):
+                raise
             log.debug("could not send %s: the broker does not answer", task)
+            if self.own_threads is not None:
+                self.own_threads.run(task, account)
 
     def received(self, job: AttributeJob) -> None:
         """Show a job that waits for its delivery."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from ..rabbitmq import is_here
 from .checker import Checker, Finding
 from .run import Result, run
 
@@ -45,6 +46,7 @@ Examples:
   make chaos
   make chaos ARGS="--seconds 600 --seed 7"
   make chaos ARGS=--plain
+  make chaos ARGS="--broker rabbitmq"
 """
 )
 @click.option(
@@ -65,17 +67,28 @@ Examples:
 )
 @click.option("--plain", is_flag=True, help="A plain Celery task instead: the promises break.")
 @click.option(
+    "--broker",
+    type=click.Choice(["redis", "rabbitmq"]),
+    default="redis",
+    show_default=True,
+    help="What carries messages. RabbitMQ, which must be installed, is killed and started, too.",
+)
+@click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     help="Leave all logs in this folder.",
 )
-def main(seconds: float, seed: int | None, settle_s: float, plain: bool, keep: Path | None) -> None:
+def main(
+    seconds: float, seed: int | None, settle_s: float, plain: bool, broker: str, keep: Path | None
+) -> None:
     """Kill workers and Redis, let the stand-in for ChartMogul fail in all its ways, and check that
     no promise was broken. All of it runs on this machine. Ends with 1 if a promise was broken.
 
     The seed decides what is drawn: jobs, faults and their times. How processes interleave it cannot
     decide, so a run that failed may have to be repeated to fail again.
     """
+    if broker == "rabbitmq" and (plain or not is_here()):
+        raise click.UsageError("--broker rabbitmq is for the courier, and needs rabbitmq-server")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is cleared away
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     began_s = time.monotonic()
@@ -86,7 +99,14 @@ def main(seconds: float, seed: int | None, settle_s: float, plain: bool, keep: P
             keep.mkdir(parents=True, exist_ok=True)
             folder = tempfile.mkdtemp(prefix=f"seed-{seed}-", dir=keep)
         way_name = "plain" if plain else "courier"
-        result = run(Path(folder), seed=seed, seconds=seconds, settle_s=settle_s, way_name=way_name)
+        result = run(
+            Path(folder),
+            seed=seed,
+            seconds=seconds,
+            settle_s=settle_s,
+            way_name=way_name,
+            by_rabbitmq=broker == "rabbitmq",
+        )
     findings = Checker(result.evidence).findings()
     click.echo(report(result, findings))
     click.echo(f"\nseed {seed}, {time.monotonic() - began_s:.0f} s in all")

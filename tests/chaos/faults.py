@@ -19,6 +19,7 @@ from attribute_courier.sandbox import Fault, LeashedProcess, SandboxProcess
 
 from ..clocks import SteppedRedis
 from ..proxy import Proxy
+from ..rabbitmq import RabbitMQ
 from ..waiting import wait_until
 from .asks import CULPRITS, DAMAGED, PICKY
 
@@ -168,10 +169,12 @@ class Chaos:
         damage: Callable[[str, random.Random], None],
         *,
         seed: int,
+        node: RabbitMQ | None = None,
     ) -> None:
         self.injected: Counter[str] = Counter()
         self._crew, self._pair, self._stand_in, self._seed = crew, pair, stand_in, seed
         self._damage = damage
+        self._node = node
 
     def run(self, seconds: float) -> None:
         self._end_s = time.monotonic() + seconds
@@ -200,7 +203,10 @@ class Chaos:
             ("hidden lower limit", self._hidden_limit),
         ]
         tracks = [(5, workers), (6, servers), (8, account), (10, freezes), (4, damages)]
-        with ThreadPoolExecutor(5) as threads:
+        if self._node is not None:
+            broker: list[Fate] = [("RabbitMQ killed (SIGKILL), and started again", self._kill_node)]
+            tracks.append((5, broker))
+        with ThreadPoolExecutor(len(tracks)) as threads:
             running = [
                 # In a short run with short breaks, so that it meets something of each.
                 threads.submit(self._follow, number, min(break_s, seconds / 3), fates)
@@ -228,6 +234,12 @@ class Chaos:
         self._pair.primary.kill()
         time.sleep(draw.uniform(0, 2))
         self._pair.primary.start()
+
+    def _kill_node(self, draw: random.Random) -> None:
+        assert self._node is not None
+        self._node.kill()
+        time.sleep(draw.uniform(0, 4))
+        self._node.start()
 
     def _pause_redis(self, draw: random.Random) -> None:
         self._pair.primary.pause()

@@ -16,6 +16,7 @@ from typing import Any
 
 from attribute_courier.sandbox import LeashedProcess, SandboxConfig, SandboxProcess
 
+from ..rabbitmq import RabbitMQ
 from .asks import CULPRITS, DAMAGED, EMAILS, MARK, MATCHED, PICKY, QUIET
 from .checker import Ask, Counted, Evidence, Outcome
 from .courier import CourierWay
@@ -49,10 +50,19 @@ class Result:
     """How long it took, after the faults, until every job was at its end."""
 
 
-def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str) -> Result:
+def run(
+    home: Path,
+    *,
+    seed: int,
+    seconds: float,
+    settle_s: float,
+    way_name: str,
+    by_rabbitmq: bool = False,
+) -> Result:
     """Let producers write and things go wrong for `seconds`, then wait for the jobs' ends.
 
-    `settle_s`: how long to wait at most. Raises `RuntimeError` when nothing gets going.
+    `settle_s`: how long to wait at most. `by_rabbitmq`: messages go by RabbitMQ, which fails, too.
+    Raises `RuntimeError` when nothing gets going.
     """
     for name in [name for name in os.environ if name.startswith(("COURIER_", "CHARTMOGUL_"))]:
         del os.environ[name]
@@ -63,6 +73,11 @@ def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str
         config = STAND_IN.changed({"accounts": {"default": key}, "seed": seed})
         stand_in = stack.enter_context(SandboxProcess(config, log=home / "stand-in.log"))
         os.environ.update(WAYS[way_name].environ(pair.url, stand_in))
+        node = None
+        if by_rabbitmq:
+            (home / "rabbitmq").mkdir()
+            node = stack.enter_context(RabbitMQ(home / "rabbitmq"))
+            os.environ["COURIER_BROKER_URL"] = node.url
         way = WAYS[way_name]()
         crew = Crew(way.start_worker, home)
         stack.callback(crew.kill)
@@ -76,7 +91,7 @@ def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str
             with record.open("wb") as out, record.with_suffix(".log").open("wb") as log:
                 producers.append(LeashedProcess(argv, cwd=ROOT, stdout=out, stderr=log))
             stack.callback(producers[-1].kill)
-        chaos = Chaos(crew, pair, stand_in, way.damage, seed=seed)
+        chaos = Chaos(crew, pair, stand_in, way.damage, seed=seed, node=node)
         chaos.run(seconds)
         _wait(lambda: not any(each.running for each in producers), crew.log)
         if any(each.popen.returncode for each in producers):
@@ -105,7 +120,13 @@ def run(home: Path, *, seed: int, seconds: float, settle_s: float, way_name: str
             log=requests,
             customers=customers,
             worker_logs=crew.log(),
-            secrets=[key, base64.b64encode(key.encode()).decode()[:-4], MARK, *EMAILS],
+            secrets=[
+                *([node.password] if node else []),
+                key,
+                base64.b64encode(key.encode()).decode()[:-4],
+                MARK,
+                *EMAILS,
+            ],
             rate=RATE + 1,
             at_once=AT_ONCE,
             timeout_s=TIMEOUT_S,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from attribute_courier.config.celery import ACCEPT_QUEUE, DELIVER_QUEUE, DELIVER_TASK, KEY_PREFIX
+from attribute_courier.config.celery import ACCEPT_QUEUE, ACCEPT_TASK, DELIVER_TASK
 from attribute_courier.jobs.errors import IdempotencyConflict
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import Fault
@@ -52,13 +52,13 @@ class TestNothingIsLost:
 
     def test_an_accept_message_that_the_broker_lost(self, courier: Courier) -> None:
         receipt = courier.producer.add_attributes(ADA, {"plan": "pro"})
-        assert courier.client.delete(KEY_PREFIX + ACCEPT_QUEUE) == 1
+        assert courier.drop_messages(ACCEPT_QUEUE) == 1
         courier.start_worker()
         assert courier.wait(receipt)[0].status == "delivered"
 
     def test_a_deliver_message_that_the_broker_lost(self, courier: Courier) -> None:
         receipt = courier.producer.add_attributes(ADA, {"plan": "pro"})
-        courier.client.delete(KEY_PREFIX + ACCEPT_QUEUE)
+        courier.drop_messages(ACCEPT_QUEUE)
         courier.accept()
         assert courier.client.hlen(courier.keys.inbox) == 0, "due, and nobody told"
         courier.start_worker()
@@ -223,11 +223,9 @@ class TestOneAtATime:
         receipts += [
             courier.producer.add_attributes(f"{n}@load.example", {"n": n}) for n in range(10, 20)
         ]
-        accept = KEY_PREFIX + ACCEPT_QUEUE
-        courier.client.lpush(accept, *courier.client.lrange(accept, 0, -1) * 10)
-        for _ in range(20):
-            courier.producer.celery.send_task(DELIVER_TASK, [courier.account])
-        assert courier.client.llen(KEY_PREFIX + DELIVER_QUEUE) == 20
+        for task in (ACCEPT_TASK, DELIVER_TASK):
+            for _ in range(20):
+                courier.producer.celery.send_task(task, [courier.account])
         courier.start_worker()
         outcomes = courier.wait(*receipts)
         assert {outcome.status for outcome in outcomes} == {"delivered"}
