@@ -403,9 +403,12 @@ class ClusterConnection(Connection):
             return super().read_response(*args, **options)
 
     def _is_wrong_server(self, error: redis.ResponseError) -> bool:
-        if isinstance(error, redis.exceptions.MovedError):
-            self._nodes.moved(error.slot_id, (error.host or self.host, error.port))
-        return code_of(error) in ("MOVED", "ASK", "TRYAGAIN") or super()._is_wrong_server(error)
+        code = code_of(error)
+        if code == "MOVED":  # 3999 10.0.0.1:6381
+            slot, place = text_of(error).split()[:2]
+            host, _, port = place.rpartition(":")
+            self._nodes.moved(int(slot), (host or self.host, int(port)))
+        return code in ("MOVED", "ASK", "TRYAGAIN") or super()._is_wrong_server(error)
 
     @contextmanager
     def _doubting(self) -> Iterator[None]:
