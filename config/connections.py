@@ -361,6 +361,11 @@ class SentinelConnection(Connection):
         super().__init__(**options)
         self._sentinels = sentinels
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the Sentinels have named another primary since."""
+        return self.opened_s < self._sentinels.moved_s
+
     def _connect(self) -> Any:
         self.host, self.port = self._sentinels.primary()
         try:
@@ -427,6 +432,21 @@ class TLSClusterConnection(ClusterConnection, TLSConnection):
 
 
 class _Pool(redis.ConnectionPool):
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        """A connection that leads to the primary, as far as is known.
+
+        An old primary that was cut off takes writes, which are lost, until it is told better.
+        """
+        connection = super().get_connection(*args, **options)
+        if isinstance(connection, SentinelConnection) and connection.is_outdated:
+            try:
+                connection.disconnect()  # type: ignore[no-untyped-call]
+                connection.connect()  # type: ignore[no-untyped-call]
+            except BaseException:
+                self.release(connection)
+                raise
+        return connection
+
     def release(self, connection: Any) -> None:
         """Put a connection back. Where it led to a replica, so do the others that were open then.
 

@@ -51,6 +51,9 @@ class Sentinels:
         self._master = master
         self._clients = clients
         self._aside_until_s = dict.fromkeys(clients, 0.0)
+        self._last: Node | None = None
+        self.moved_s = 0.0
+        """When another primary was named than before, by `time.monotonic()`."""
 
     def primary(self) -> Node:
         """Where the primary is.
@@ -66,6 +69,8 @@ class Sentinels:
             self._ask(node, found)
         if found.primary is None:
             raise SentinelError(self._in_words(found.faults))
+        if found.primary != self._last:
+            self._last, self.moved_s = found.primary, time.monotonic()
         return found.primary
 
     def ask_all(self) -> Round:

@@ -98,6 +98,17 @@ class Sentinel:
         self.client.close()
 
 
+class _Server(EmbeddedRedis):
+    follows: int | None = None
+    """The port of its primary, if it starts as a replica."""
+
+    def _options(self, port: int) -> list[str]:
+        options = ["--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0"]
+        if self.follows is not None:
+            options += ["--replicaof", f"127.0.0.1 {self.follows}"]
+        return [*super()._options(port), *options]
+
+
 class Watched:
     """A primary, replicas, and Sentinels that know of all of them.
 
@@ -107,21 +118,20 @@ class Watched:
         sentinels: how many.
     """
 
-    def __init__(self, home: Path, *, replicas: int = 2, sentinels: int = 3) -> None:
+    def __init__(self, home: Path, *, replicas: int = 1, sentinels: int = 3) -> None:
         self._stack = ExitStack()
         self.servers = [
-            EmbeddedRedis(home / f"redis-{n}", password=PASSWORD) for n in range(replicas + 1)
+            _Server(home / f"redis-{n}", password=PASSWORD) for n in range(replicas + 1)
         ]
         self._home, self._count = home, sentinels
         self.sentinels: list[Sentinel] = []
 
     def __enter__(self) -> Self:
-        for server in self.servers:
-            self._stack.enter_context(server)
-            self._set_up(server)
         first, *others = self.servers
+        self._stack.enter_context(first)
         for server in others:
-            self.client(server).execute_command("REPLICAOF", "127.0.0.1", port_of(first))  # type: ignore[no-untyped-call]
+            server.follows = port_of(first)
+            self._stack.enter_context(server)
         self.wait_for_replicas()
         for n in range(self._count):
             sentinel = Sentinel(
@@ -146,13 +156,10 @@ class Watched:
         )
 
     def start_again(self, server: EmbeddedRedis) -> None:
-        """One that was killed; the Sentinels make it a replica."""
+        """One that was killed, as a replica: the Sentinels would see to it some seconds later."""
+        assert isinstance(server, _Server)
+        server.follows = port_of(self.primary)
         server.start()
-        self._set_up(server)
-
-    def _set_up(self, server: EmbeddedRedis) -> None:
-        self.client(server).config_set("masterauth", PASSWORD)
-        self.client(server).config_set("repl-diskless-sync-delay", 0)
 
     def wait_for_replicas(self) -> None:
         """Until all servers but one are replicas that have all."""

@@ -25,7 +25,7 @@ from attribute_courier.sandbox import EmbeddedRedis
 from ..cli_runner import CliRunner
 from ..conftest import Courier
 from ..proxy import Proxy
-from ..sentinels import MASTER, SENTINEL_PASSWORD, Sentinel
+from ..sentinels import MASTER, SENTINEL_PASSWORD, Sentinel, port_of
 
 TLS = Path(__file__).parents[1] / "tls"
 FILES = {
@@ -183,6 +183,30 @@ class TestSentinels:
             for server, written in ((old, None), (new, b"yes")):
                 with redis.Redis.from_url(server.url) as direct:
                     assert direct.get("written") == written
+
+    def test_that_name_another_primary_end_all_connections_to_the_old_one(
+        self, tmp_path: Path, old: EmbeddedRedis, new: EmbeddedRedis
+    ) -> None:
+        """The old one may live on, and take writes, which are lost."""
+        ports = [port_of(server) for server in (old, new)]
+        with self.sentinel(tmp_path / "a", old, 1) as sentinel:
+            url = f"sentinel://:of-redis@127.0.0.1:{sentinel.port}/{MASTER}"
+            client = connect_patiently(Settings(redis_url=url, sentinel_password=SENTINEL_PASSWORD))
+
+            def lead_to(count: int) -> list[int]:
+                """To which ports so many connections at once lead."""
+                name = ("_",) if redis.VERSION < (5, 3) else ()  # which later ones warn of
+                taken = [client.connection_pool.get_connection(*name) for _ in range(count)]
+                for each in taken:
+                    client.connection_pool.release(each)
+                return [each.port for each in taken]
+
+            assert lead_to(3) == [ports[0]] * 3
+            sentinel.client.sentinel_remove(MASTER)
+            sentinel.client.sentinel_monitor(MASTER, "127.0.0.1", ports[1], 1)
+            assert lead_to(4)[3] == ports[1], "a new connection asks"
+            assert lead_to(4) == [ports[1]] * 4
+            client.close()
 
     def test_that_are_silent_cost_a_producer_its_own_time_and_no_more(self) -> None:
         listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(8)]
