@@ -164,6 +164,7 @@ class TestTheCheck:
             app_module.Checks(SimpleNamespace(pool_cls=thread.TaskPool, hostname="x"))
 
 
+@pytest.mark.long
 def test_a_rate_limit_set_from_outside_is_ignored(courier: Courier) -> None:
     """Flower has a field for it."""
     courier.start_worker()

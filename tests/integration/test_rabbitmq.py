@@ -28,6 +28,8 @@ from ..rabbitmq import RabbitMQ, rabbitmq
 from ..waiting import wait_until
 from . import test_promises
 
+pytestmark = pytest.mark.long
+
 ADA = "ada@example.com"
 WHOLE = "COURIER_TESTS_RABBITMQ_WHOLE"
 """When this variable is set, each test of the promises runs, not only those about messages."""
