@@ -45,7 +45,8 @@ test-failed: $(DEV) ## Run once more, one by one, the tests that failed last (th
 # What touches the libraries whose versions a host application chooses: the promises, the tour, the
 # schema, connections, the commands and the public API. In a .venv of its own each.
 BOUNDS := tests/tour tests/integration/test_promises.py tests/integration/test_install.py \
-	tests/unit/test_turns.py tests/unit/test_sender.py tests/unit/test_schema.py \
+	tests/integration/test_broker.py tests/integration/test_rabbitmq.py tests/unit/test_turns.py \
+	tests/unit/test_sender.py tests/unit/test_schema.py \
 	tests/unit/test_connections.py tests/unit/test_public.py tests/unit/test_chartmogul.py \
 	tests/unit/test_cli.py tests/integration/test_failover.py::test_all_connections_fall_silent
 
