@@ -10,7 +10,7 @@ from collections.abc import Callable
 import redis
 
 from ..jobs.emails import email_hash
-from .shards import client_of
+from .shards import client_of, shortly
 
 KEY = "courier:log-key"
 """Of all accounts: an email has one hash in all logs. Who can read Redis reads the emails there,
@@ -54,7 +54,8 @@ class EmailHash:
 
     def _read(self) -> None:
         try:
-            self._key, self._again_s = self.key(), READ_AGAIN_S
+            with shortly(self._client()):
+                self._key, self._again_s = self.key(), READ_AGAIN_S
         except redis.RedisError:
             self._again_s = AFTER_A_FAULT_S
         self._read_s = time.monotonic()

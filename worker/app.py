@@ -34,7 +34,7 @@ from ..state.inbox import Inbox
 from ..state.keys import Keys
 from ..state.layout import check_layout
 from ..state.scripts import Replicas
-from ..state.shards import by_shard
+from ..state.shards import by_shard, shortly
 from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
 from .hooks import start_relays
@@ -221,9 +221,10 @@ class Ticking(bootsteps.StartStopStep):
             ticker = Ticker(client, {name: workers[name] for name in accounts}, me=me)
             self._tickers.append(ticker)
             try:
-                for account in accounts:
-                    know_layout(account)
-                refuse_eviction(client)
+                with shortly(_client()):
+                    for account in accounts:
+                        know_layout(account)
+                    refuse_eviction(client)
             except RedisError as error:
                 trouble.met(ticker.name, error)  # each task and tick looks again
             except OtherLayout as error:
