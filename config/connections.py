@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
@@ -142,7 +142,7 @@ class Way:
     """How to connect to Redis: what a pool of redis-py takes, Kombu's too."""
 
     connection_class: type[Any]
-    options: dict[str, Any]
+    options: dict[str, Any] = field(repr=False)
     """Of the class, without times, retries and decoding."""
 
 

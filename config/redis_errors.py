@@ -221,6 +221,7 @@ def reason_of(text: str) -> str:
     """Why a connection failed, without what redis-py says of the place.
 
     `Error 111 connecting to host:6379. Connection refused.` → `Connection refused`."""
+    text = re.sub(r" ?\(_ssl\.c:\d+\)", "", text)
     text = re.sub(r"^Error \S+ (while writing to socket|connecting to \S+)\. ", "", text)
     text = re.sub(r"^Error while reading from \S+ ?: ?", "", text).strip("() .")
     text = re.sub(r"^\d+, ['\"](.*)['\"]$", r"\1", text.strip("() ."))

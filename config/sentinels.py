@@ -87,6 +87,12 @@ class Sentinels:
             case "":
                 if isinstance(fault, redis.TimeoutError):
                     return "does not answer in time"
+                if "SSL" in str(fault):
+                    return (
+                        f"cannot be talked to by TLS ({reason_of(str(fault))}): "
+                        "COURIER_REDIS_CA_FILE names a CA of your own, COURIER_REDIS_CERT_FILE a "
+                        "certificate of this client"
+                    )
                 return f"does not answer ({reason_of(str(fault))})"
             case "NOAUTH":
                 return "asks for a password: set COURIER_SENTINEL_PASSWORD"

@@ -98,6 +98,17 @@ class Sentinel:
         self.client.close()
 
 
+class _Server(EmbeddedRedis):
+    follows: int | None = None
+    """The port of its primary, if it starts as a replica."""
+
+    def _options(self, port: int) -> list[str]:
+        options = ["--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0"]
+        if self.follows is not None:
+            options += ["--replicaof", f"127.0.0.1 {self.follows}"]
+        return [*super()._options(port), *options]
+
+
 class Watched:
     """A primary, replicas, and Sentinels that know of all of them.
 
@@ -107,21 +118,20 @@ class Watched:
         sentinels: how many.
     """
 
-    def __init__(self, home: Path, *, replicas: int = 2, sentinels: int = 3) -> None:
+    def __init__(self, home: Path, *, replicas: int = 1, sentinels: int = 3) -> None:
         self._stack = ExitStack()
         self.servers = [
-            EmbeddedRedis(home / f"redis-{n}", password=PASSWORD) for n in range(replicas + 1)
+            _Server(home / f"redis-{n}", password=PASSWORD) for n in range(replicas + 1)
         ]
         self._home, self._count = home, sentinels
         self.sentinels: list[Sentinel] = []
 
     def __enter__(self) -> Self:
-        for server in self.servers:
-            self._stack.enter_context(server)
-            self._set_up(server)
         first, *others = self.servers
+        self._stack.enter_context(first)
         for server in others:
-            self.client(server).execute_command("REPLICAOF", "127.0.0.1", port_of(first))  # type: ignore[no-untyped-call]
+            server.follows = port_of(first)
+            self._stack.enter_context(server)
         self.wait_for_replicas()
         for n in range(self._count):
             sentinel = Sentinel(
@@ -129,7 +139,11 @@ class Watched:
             )
             self.sentinels.append(self._stack.enter_context(sentinel))
         for sentinel in self.sentinels:
-            wait_until(lambda: self._knows_all(sentinel), what="a Sentinel knows all")  # noqa: B023
+            wait_until(
+                lambda: self._knows_all(sentinel),  # noqa: B023
+                timeout_s=60,
+                what="a Sentinel knows all",
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,13 +156,10 @@ class Watched:
         )
 
     def start_again(self, server: EmbeddedRedis) -> None:
-        """One that was killed; the Sentinels make it a replica."""
+        """One that was killed, as a replica: the Sentinels would see to it some seconds later."""
+        assert isinstance(server, _Server)
+        server.follows = port_of(self.primary)
         server.start()
-        self._set_up(server)
-
-    def _set_up(self, server: EmbeddedRedis) -> None:
-        self.client(server).config_set("masterauth", PASSWORD)
-        self.client(server).config_set("repl-diskless-sync-delay", 0)
 
     def wait_for_replicas(self) -> None:
         """Until all servers but one are replicas that have all."""
@@ -163,9 +174,14 @@ class Watched:
         """As the Sentinels agree; waits until they do."""
         [port] = wait_until(
             lambda: ports if len(ports := self._named()) == 1 else None,
+            timeout_s=60,
             what="the Sentinels agree on the primary",
         )
         return next(server for server in self.servers if port_of(server) == port)
+
+    def wait_for_another_than(self, old: EmbeddedRedis) -> None:
+        """Until the Sentinels agree on another primary."""
+        wait_until(lambda: self.primary is not old, timeout_s=60, what="another one is the primary")
 
     def _named(self) -> set[int]:
         return {sentinel.state()["port"] for sentinel in self.sentinels}
@@ -189,4 +205,11 @@ class Watched:
 
     def fail_over(self) -> None:
         """In a coordinated way: the primary takes no more writes, and the replica has them all."""
-        self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", MASTER, "COORDINATED")  # type: ignore[no-untyped-call]
+        wait_until(self._fails_over, timeout_s=60, what="the Sentinel can fail over")
+
+    def _fails_over(self) -> bool:
+        try:
+            self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", MASTER, "COORDINATED")  # type: ignore[no-untyped-call]
+        except redis.ResponseError:  # it thinks the replicas down for the moment: a busy machine
+            return False
+        return True

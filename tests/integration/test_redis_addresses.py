@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +13,16 @@ from pathlib import Path
 import pytest
 import redis
 
+from attribute_courier.cli import main
 from attribute_courier.config import Secret, Settings, SettingsError, load_settings
 from attribute_courier.config.connections import connect_briefly, connect_patiently
 from attribute_courier.config.redis_errors import RedisError, describe_redis_error
+from attribute_courier.jobs.errors import NotEnqueued
 from attribute_courier.operate.broker import round_trip_s
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import EmbeddedRedis
 
+from ..cli_runner import CliRunner
 from ..conftest import Courier
 from ..proxy import Proxy
 from ..sentinels import MASTER, SENTINEL_PASSWORD, Sentinel
@@ -178,6 +184,20 @@ class TestSentinels:
                 with redis.Redis.from_url(server.url) as direct:
                     assert direct.get("written") == written
 
+    def test_that_are_silent_cost_a_producer_its_own_time_and_no_more(self) -> None:
+        listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(8)]
+        places = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in listeners)
+        settings = Settings(redis_url=f"sentinel://{places}/main", enqueue_timeout_s=2)
+        producer = Producer(settings)
+        begin_s = time.monotonic()
+        with pytest.raises(NotEnqueued, match="does not answer in time"):
+            producer.add_attributes("ada@example.com", {"n": 1})
+        # By themselves, eight of them would take half a second each, again and again.
+        assert time.monotonic() - begin_s < 4
+        producer.close()
+        for each in listeners:
+            each.close()
+
     def test_what_is_wrong_with_them_is_told(self, tmp_path: Path, old: EmbeddedRedis) -> None:
         with self.sentinel(tmp_path / "a", old, 1) as sentinel:
 
@@ -200,6 +220,35 @@ class TestSentinels:
             gone = told(f"{place}/main", SENTINEL_PASSWORD)
             assert f"is {redis_itself}, its Sentinels say: it does not answer" in gone
             assert "hush" not in wrong + gone
+
+    def test_the_doctor_says_what_each_of_them_says(
+        self, tmp_path: Path, new: EmbeddedRedis
+    ) -> None:
+        primary = new.url.rpartition("@")[2].partition("/")[0]
+        with self.sentinel(tmp_path / "a", new, 1) as sentinel:
+            place = f"127.0.0.1:{sentinel.port}"
+            shown = f"sentinel://{place},127.0.0.1:1/{MASTER}/0"
+            environ = {
+                "COURIER_REDIS_URL": shown.replace("://", "://:of-redis@"),
+                "COURIER_SENTINEL_PASSWORD": SENTINEL_PASSWORD,
+                "COURIER_WAIT_REPLICAS": "1",
+                "CHARTMOGUL_API_URL": "http://127.0.0.1:1/v1",
+                "CHARTMOGUL_API_KEY": "key",
+            }
+            result = CliRunner().invoke(main, ["doctor", "--format", "json"], env=environ)
+            pinged = CliRunner().invoke(main, ["ping", "--format", "json"], env=environ)
+        found = {
+            each["what"]: each for each in json.loads(result.stdout) if each["part"] == "Redis"
+        }
+        assert found["sentinels"]["level"] == "warning"
+        assert f"{place} names {primary} as the primary" in found["sentinels"]["found"]
+        assert "127.0.0.1:1 does not answer (Connection refused)" in found["sentinels"]["found"]
+        assert found["replicas"]["level"] == "error"
+        waits = "waits for 1 (COURIER_WAIT_REPLICAS), and 0 are connected"
+        assert waits in found["replicas"]["found"]
+        assert f"Redis {shown}" in {each["what"] for each in json.loads(pinged.stdout)}
+        assert "of-redis" not in result.output + pinged.output
+        assert SENTINEL_PASSWORD not in result.output + pinged.output
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from attribute_courier.config import load_settings
-from attribute_courier.jobs.errors import NotEnqueued
+from attribute_courier.jobs.errors import NotEnqueued, NotReachable
 from attribute_courier.producers import Producer, Receipt
 from attribute_courier.sandbox import EmbeddedRedis
 
@@ -86,6 +87,16 @@ class Asking:
         return time.monotonic() - begin
 
 
+def delivered(producer: Producer) -> bool:
+    """Whether a job is taken, and delivered soon."""
+    try:
+        receipt = producer.add_attributes("direct@load.example", {"n": 1})
+        return receipt.wait(5).status in ("delivered", "superseded")
+    except (NotEnqueued, NotReachable, TimeoutError):
+        return False
+
+
+@pytest.mark.timeout(60 + 60 * ROUNDS)
 def test_failovers_lose_no_job_and_put_no_older_value_over_a_newer_one(
     courier: Courier, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,21 +111,25 @@ def test_failovers_lose_no_job_and_put_no_older_value_over_a_newer_one(
     producer = Producer(load_settings())
     with Asking(producer) as asking:
         asking.goes_on(courier)
-        old = watched.primary
-        for number in range(ROUNDS):
-            if number:
-                watched.start_again(old)
-                watched.wait_for_replicas()
+        for _ in range(ROUNDS):
             old = watched.primary
             watched.fail_over()
-            wait_until(lambda: watched.primary is not old, what="another one is the primary")  # noqa: B023
+            watched.wait_for_another_than(old)
             assert asking.goes_on(courier) < BACK_WITHIN_S
             watched.wait_for_replicas()
 
             old = watched.primary
             old.kill()
-            wait_until(lambda: watched.primary is not old, what="another one is the primary")  # noqa: B023
-            assert asking.goes_on(courier) < BACK_WITHIN_S
+            watched.wait_for_another_than(old)
+            begin_s = time.monotonic()
+            # There is no replica left to wait for.
+            hurried = Producer(replace(load_settings(), wait_replicas=0))
+            wait_until(lambda: delivered(hurried), timeout_s=60, what="a job is delivered")  # noqa: B023
+            assert time.monotonic() - begin_s < BACK_WITHIN_S
+            hurried.close()
+            watched.start_again(old)
+            watched.wait_for_replicas()
+            asking.goes_on(courier)
     assert asking.told, "a killed primary takes nothing"
     receipts = [receipt for taken in asking.taken.values() for _, receipt in taken]
     outcomes = courier.wait(*receipts, timeout_s=60)

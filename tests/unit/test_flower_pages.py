@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -206,3 +207,17 @@ def test_flowers_list_shows_the_reason_where_there_is_no_result() -> None:
     assert failed.result is None
     assert shown_task(Task(DELIVER_TASK, "'12 delivered'", None)).result == "12 delivered"
     assert shown_task(Task("other", "'x'", None)).result == "'x'"
+
+
+def test_flowers_queues_are_read_on_our_own_way_to_redis(
+    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COURIER_REDIS_URL", server.url)
+    with redis.Redis.from_url(server.url) as client:
+        client.lpush("courier:celery:accept", "a", "b")
+    reader = Reader(load_settings())
+    assert asyncio.run(reader.queues({"accept": 1, "deliver": 2})) == [
+        {"name": "accept", "messages": 2},
+        {"name": "deliver", "messages": 0},
+    ]
+    reader.threads.shutdown()
