@@ -139,6 +139,15 @@ class TestABrokerThatIsAway:
         assert courier.stand_in.stats()["overlaps"] == 0
         assert "Traceback" not in courier.log()
 
+    @pytest.mark.skipif(not _IS_WHOLE, reason=f"takes half a minute; {WHOLE}=1 runs it")
+    def test_that_falls_silent_is_noticed(self, courier: Courier, proxy: Proxy) -> None:
+        courier.start_worker()
+        connected = courier.log().count("Connected to")
+        proxy.fall_silent()
+        receipt = courier.producer.add_attributes(ADA, {"plan": "pro"})
+        assert courier.wait(receipt)[0].status == "delivered"
+        wait_until(lambda: courier.log().count("Connected to") > connected, timeout_s=90)
+
     def test_costs_a_producer_a_short_time_once(
         self, courier: Courier, proxy: Proxy, caplog: pytest.LogCaptureFixture
     ) -> None:
