@@ -124,6 +124,7 @@ def _redis_and_what_is_in_it(
         told = [as_finding(problem) for problem in picture.problems] if picture else []
         for redis in nodes:
             yield from _server(settings, redis, redis_version)
+            yield from _coverage(redis)
             yield from _replicas(settings, redis)
             yield from _memory(redis)
         yield from (each for each in told if each.part == "Redis")
@@ -241,6 +242,23 @@ def _server(settings: Settings, redis: RedisHealth, redis_version: str) -> Itera
 
 def _at(node: str) -> str:
     return f"{node}: " if node else ""
+
+
+def _coverage(redis: RedisHealth) -> Iterator[Finding]:
+    """Of a cluster, what a shard does to the others that is down."""
+    if redis.full_coverage is None:
+        return
+    yield Finding(
+        part="Redis",
+        what="coverage",
+        level="warning" if redis.full_coverage else "ok",
+        text=f"{_at(redis.node)}a shard that is down "
+        + ("stops all accounts" if redis.full_coverage else "stops its own accounts alone"),
+        hint="run on each node: CONFIG SET cluster-require-full-coverage no, and write it into its "
+        "configuration"
+        if redis.full_coverage
+        else "",
+    )
 
 
 def _version(text: str) -> tuple[int, ...]:

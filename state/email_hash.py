@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Callable
 
 import redis
 
 from ..jobs.emails import email_hash
-from .shards import client_of
+from .shards import client_of, shortly
 
 KEY = "courier:log-key"
 """Of all accounts: an email has one hash in all logs. Who can read Redis reads the emails there,
@@ -17,6 +18,10 @@ so the key adds nothing to what they know; who gets the logs alone does not have
 UNKNOWN = "unknown"
 READ_AGAIN_S = 60.0
 """Where Redis was emptied, workers that run get the new key within this time."""
+AFTER_A_FAULT_S = 10.0
+"""Where Redis failed, it is asked again after this time, by one thread. Of a cluster, the shard
+with the key may be down, and the accounts of others must not wait for it at each email."""
+_FIRST_S = 5.0
 
 
 class EmailHash:
@@ -29,18 +34,31 @@ class EmailHash:
     def __init__(self, client: Callable[[], redis.Redis]) -> None:
         self._client = client
         self._key: bytes | None = None
-        self._read_s = 0.0
+        self._read_s = float("-inf")
+        self._again_s = 0.0
+        self._reading = threading.Lock()
 
     def of(self, email: str) -> str:
         """The email's hash; "unknown" while Redis fails and the key was not read before."""
-        if self._key is None or time.monotonic() > self._read_s + READ_AGAIN_S:
+        first = self._read_s == float("-inf")
+        if self._is_due() and self._reading.acquire(timeout=_FIRST_S if first else 0):
             try:
-                self._key = self.key()
-            except redis.RedisError:
-                if self._key is None:
-                    return UNKNOWN
-            self._read_s = time.monotonic()
-        return email_hash(email, self._key)
+                if self._is_due():  # else another thread has read it meanwhile
+                    self._read()
+            finally:
+                self._reading.release()
+        return UNKNOWN if self._key is None else email_hash(email, self._key)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() > self._read_s + self._again_s
+
+    def _read(self) -> None:
+        try:
+            with shortly(self._client()):
+                self._key, self._again_s = self.key(), READ_AGAIN_S
+        except redis.RedisError:
+            self._again_s = AFTER_A_FAULT_S
+        self._read_s = time.monotonic()
 
     def key(self) -> bytes:
         """The key, made here if there is none yet.

@@ -69,6 +69,8 @@ class RedisHealth:
     """`master`, or `slave` for a replica."""
     mode: str | None = None
     """`standalone`, `cluster` or `sentinel`."""
+    full_coverage: bool | None = None
+    """Of a cluster, whether a shard that is down stops the others, too."""
     node: str = ""
     """Of a cluster, as `host:port`; "" of a single Redis."""
 
@@ -116,13 +118,14 @@ def redis_health(client: redis.Redis, node: str = "") -> RedisHealth:
     except redis.exceptions.NoPermissionError:
         return RedisHealth(node=node)
     append_only = bool(info.get("aof_enabled"))
+    mode = info.get("server_mode") or info.get("redis_mode")
     return RedisHealth(
         version=str(info.get("valkey_version") or info.get("redis_version") or "") or None,
         used_bytes=_number(info, "used_memory"),
         maxmemory_bytes=_number(info, "maxmemory"),
         policy=info.get("maxmemory_policy"),
         evicted_keys=_number(info, "evicted_keys"),
-        persists=append_only or _snapshots(any_client),
+        persists=append_only or _is_set(any_client, "save"),
         append_only=append_only,
         save_failed=(
             info.get("rdb_last_bgsave_status", "ok") != "ok"
@@ -130,14 +133,17 @@ def redis_health(client: redis.Redis, node: str = "") -> RedisHealth:
         ),
         replicas=_number(info, "connected_slaves"),
         role=info.get("role"),
-        mode=info.get("server_mode") or info.get("redis_mode"),
+        mode=mode,
+        full_coverage=(
+            _is_set(any_client, "cluster-require-full-coverage") if mode == "cluster" else None
+        ),
         node=node,
     )
 
 
-def _snapshots(client: Any) -> bool | None:
+def _is_set(client: Any, name: str) -> bool | None:
     try:
-        return bool(client.config_get("save").get("save"))
+        return client.config_get(name).get(name) not in (None, "", "no")
     except redis.ResponseError:  # no right, or a service that has no CONFIG
         return None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -11,12 +13,14 @@ from typing import Any, TypeVar
 import redis
 
 from ..config.cluster import ClusterClient
+from ..config.connections import until
 from ..config.redis_url import written_node
 from .keys import Keys
 
 T = TypeVar("T")
 
 MOST_AT_ONCE = 20
+SHORTLY_S = 5.0
 
 
 def client_of(client: redis.Redis, key: str) -> Any:
@@ -37,6 +41,14 @@ def by_shard(client: redis.Redis, accounts: Sequence[str]) -> list[tuple[Any, li
     if not isinstance(client, ClusterClient):
         return [(client, list(accounts))]
     return [(client_of(client, Keys(account).prefix), [account]) for account in accounts]
+
+
+@contextmanager
+def shortly(client: redis.Redis) -> Iterator[None]:
+    """On a cluster, wait for a shard some seconds at most: others wait behind it."""
+    cluster = isinstance(client, ClusterClient)
+    with until(time.monotonic() + SHORTLY_S) if cluster else nullcontext():
+        yield
 
 
 def node_of(client: redis.Redis, account: str) -> str:

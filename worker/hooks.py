@@ -38,6 +38,7 @@ from ..jobs.outcome import Outcome, Status
 from ..state.hooks import Aside, Hooks, Progress, Record, Step
 from ..state.keys import Keys
 from ..state.outcomes import Outcomes
+from ..state.shards import shortly
 from .hook_order import PARALLEL, Item, Order
 from .receivers import Receiver, Refused, receiver_of
 from .trouble import RedisTrouble
@@ -513,7 +514,8 @@ def start_relays(
     for account in settings.accounts:
         keys = Keys(account)
         hooks = Hooks(client, keys)
-        with suppress(RedisError):  # nothing is settled before Redis is well
+        # Nothing is settled before Redis is well.
+        with suppress(RedisError), shortly(client):
             hooks.begin()
         relay = HookRelay(
             account,

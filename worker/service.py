@@ -30,7 +30,7 @@ from ..state.inbox import Inbox
 from ..state.keys import Keys
 from ..state.layout import check_layout
 from ..state.scripts import Replicas
-from ..state.shards import by_shard
+from ..state.shards import by_shard, shortly
 from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
 from .hooks import start_relays
@@ -190,7 +190,8 @@ class WorkerService:
         faults = []
         for client, accounts in shards:
             try:
-                self._check_shard(client, accounts)
+                with shortly(self.client):
+                    self._check_shard(client, accounts)
             except RedisError as error:
                 self.trouble.met(ticker_name(accounts), error)
                 faults.append(error)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from attribute_courier.config.redis_url import parse_redis_url
 from attribute_courier.config.settings import Settings
 from attribute_courier.jobs.errors import NotEnqueued
 from attribute_courier.producers import Producer
 from attribute_courier.sandbox import EmbeddedRedis
+from attribute_courier.state.keys import Keys
 from attribute_courier.state.rights import missing_rights
 from attribute_courier.state.scripts import source
 
@@ -87,7 +89,9 @@ def test_the_listed_rights_are_enough(courier: Courier, url_of: UrlOf) -> None:
 def test_one_right_less_is_named(server: EmbeddedRedis, url_of: UrlOf, right: str) -> None:
     rights = [each for each in listed("worker") if each != right]
     with redis.Redis.from_url(url_of("worker", rights), decode_responses=True, protocol=2) as user:
-        of_producers, of_workers = missing_rights(user)
+        of_producers, of_workers = missing_rights(
+            user, Keys("default"), parse_redis_url(server.url)
+        )
     assert of_producers + of_workers == [right]
     assert (of_producers == [right]) is (right in listed("producer"))
 

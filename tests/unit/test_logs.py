@@ -17,7 +17,13 @@ import redis
 from attribute_courier.config import load_settings
 from attribute_courier.config.celery import make_celery
 from attribute_courier.config.logs import JSONFormatter, WorkerLog, log_event
-from attribute_courier.state.email_hash import KEY, READ_AGAIN_S, UNKNOWN, EmailHash
+from attribute_courier.state.email_hash import (
+    AFTER_A_FAULT_S,
+    KEY,
+    READ_AGAIN_S,
+    UNKNOWN,
+    EmailHash,
+)
 from attribute_courier.worker.chartmogul import Answer, NoAnswer, NotSent
 from attribute_courier.worker.trouble import RedisTrouble, _Shared
 
@@ -224,7 +230,18 @@ class TestTheHashsKey:
         def away() -> Any:
             raise redis.ConnectionError
 
-        assert EmailHash(away).of(ADA) == UNKNOWN
+        asked: list[str] = []
+
+        def away_and_counted() -> Any:
+            asked.append("")
+            raise redis.ConnectionError
+
+        started = EmailHash(away_and_counted)
+        assert {started.of(ADA) for _ in range(3)} == {UNKNOWN}
+        assert len(asked) == 1, "not at each email"
+        monkeypatch.setattr(started, "_client", lambda: client)
+        monkeypatch.setattr(started, "_read_s", started._read_s - AFTER_A_FAULT_S)
+        assert started.of(ADA) != UNKNOWN
         running = EmailHash(lambda: client)
         before = running.of(ADA)
         monkeypatch.setattr(running, "_client", away)
