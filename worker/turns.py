@@ -56,8 +56,11 @@ class Turns:
         self._held: OrderedDict[str, tuple[str, Callable[[], Any]]] = OrderedDict()
         self._lock = threading.RLock()
         self._looks = False
-        self._free_since_s: float | None = None
+        self._last_s: float | None = None
+        """When a task of ours was last seen in the pool."""
         self._idle_looks = 0
+        self._started = 0
+        """How many tasks the worker had started at the last look."""
 
     def of(self, name: str, handle: Handler) -> Handler:
         """What handles the messages of one of our tasks, in its turn.
@@ -77,9 +80,8 @@ class Turns:
                 return
             run = partial(handle, message, body, _nothing, _nothing, callbacks)
             with self._lock:
-                ours, _ = self._in_the_pool()
-                if ours < self._room and not self._held:
-                    run()
+                if not self._held and self._has_room():
+                    self._run(run)
                     return
                 account = _account_of(message)
                 held = self._held.get(account)
@@ -89,9 +91,20 @@ class Turns:
 
         return receive
 
-    @property
-    def _room(self) -> int:
-        return int(self._hosted.room(self._consumer.pool))
+    def _has_room(self) -> bool:
+        pool = self._consumer.pool
+        ours, _ = self._in_the_pool()
+        return bool(ours < self._hosted.room(pool)) and self._has_rested(self._hosted.rest_s(pool))
+
+    def _has_rested(self, rest_s: float) -> bool:
+        """Whether our tasks have rested, where the pool has one process or thread.
+
+        The application's tasks get the time between two of ours: until there are none, or as long
+        as ours take.
+        """
+        if not rest_s or self._last_s is None or self._idle_looks >= IDLE_LOOKS:
+            return True
+        return time.monotonic() > self._last_s + rest_s
 
     def _in_the_pool(self) -> tuple[int, int]:
         """How many tasks the pool has, running or waiting: ours, and the application's."""
@@ -103,36 +116,30 @@ class Turns:
             ours = sum(name in (ACCEPT_TASK, DELIVER_TASK) for name in names)
             return ours, len(names) - ours
 
+    def _run(self, run: Callable[[], Any]) -> None:
+        self._idle_looks = 0
+        run()
+        self._last_s = time.monotonic()  # in the pool `solo`, it has run
+
     def _go_on(self) -> None:
         with self._lock:
-            while self._held and self._in_the_pool()[0] < self._room and self._has_rested():
+            while self._held and self._has_room():
                 _, (_, run) = self._held.popitem(last=False)
                 if self._hosted.delivers:
-                    run()
+                    self._run(run)
             if self._held and not self._looks:
                 self._looks = True
                 self._consumer.timer.call_after(LOOK_S, self._look)
-
-    def _has_rested(self) -> bool:
-        """Whether what waits here may go on. It has passed by what waits in the broker's queue.
-
-        In a worker with one process, the application's tasks get the time between two of ours:
-        until there are none, or as much as ours get.
-        """
-        rest_s = self._hosted.rest_s(self._consumer.pool)
-        if not rest_s or self._idle_looks >= IDLE_LOOKS:
-            return True
-        return self._free_since_s is not None and time.monotonic() > self._free_since_s + rest_s
 
     def _look(self) -> None:
         with self._lock:
             self._looks = False
             ours, theirs = self._in_the_pool()
-            self._idle_looks = 0 if ours or theirs else self._idle_looks + 1
+            started, self._started = self._started, celery_state.all_total_count[0]
             if ours:
-                self._free_since_s = None
-            elif self._free_since_s is None:
-                self._free_since_s = time.monotonic()
+                self._last_s = time.monotonic()
+            idle = not ours and not theirs and started == self._started
+            self._idle_looks = self._idle_looks + 1 if idle else 0
             self._go_on()
 
 
