@@ -18,6 +18,7 @@ from attribute_courier.state.workers import Worker
 from attribute_courier.worker import ticker as module
 from attribute_courier.worker.account_worker import TICK_S, AccountWorker
 from attribute_courier.worker.chartmogul import Answer
+from attribute_courier.worker.notifier import Asking
 from attribute_courier.worker.ticker import Ticker
 
 from ..waiting import wait_until
@@ -80,6 +81,17 @@ class TestWhatIsAskedFor:
         ticking.desk.produced(ADA, plan="pro")
         ticking.tick()
         assert ticking.asked == (1, 0)
+
+    def test_a_worker_that_nobody_answers_is_patient(self, ticking: Ticking) -> None:
+        """Where an application's own tasks hold it: messages would pile up in their queue."""
+        ticking.worker.asking = Asking()
+        ticking.desk.produced(ADA, plan="pro")
+        for _ in range(3):
+            ticking.tick()
+        assert ticking.asked == (1, 0)
+        ticking.worker.asking.answered()
+        ticking.tick()
+        assert ticking.asked == (2, 0)
 
     def test_an_email_that_is_due_is_to_be_delivered(self, ticking: Ticking) -> None:
         ticking.desk.accepted(ADA, plan="pro")
