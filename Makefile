@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
+.PHONY: help setup demo up test test-all test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
@@ -28,13 +28,25 @@ demo: $(RUNTIME) ## Deliver a handful of jobs to a stand-in of ChartMogul, all o
 up: $(RUNTIME) ## Run an embedded Redis and a worker in this terminal, until Ctrl-C
 	@$(BIN)/courier up $(ARGS)
 
-test: $(DEV) ## Run the tests, or some: make test ARGS=tests/unit
+test: $(DEV) ## Run the tests but the long ones, or some: make test ARGS=tests/unit
+	@$(BIN)/pytest --numprocesses 4 --dist worksteal -m 'not long' $(ARGS)
+
+test-all: $(DEV) ## Run all the tests, as CI does
 	@$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
+
+# A machine that stands still for seconds fails a test that waits for something. More than three that
+# fail are no accident.
+test-failed: $(DEV) ## Run once more, one by one, the tests that failed last (three at most)
+	@$(BIN)/python -c 'import json, sys; \
+		failed = json.load(open(".pytest_cache/v/cache/lastfailed")); \
+		print("failed beside others, now alone:", *failed, sep="\n  "); sys.exit(len(failed) > 3)'
+	@$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 # What touches the libraries whose versions a host application chooses: the promises, the tour, the
 # schema, connections, the commands and the public API. In a .venv of its own each.
-BOUNDS := tests/tour tests/integration/test_promises.py tests/integration/test_install.py \
-	tests/unit/test_turns.py tests/unit/test_sender.py tests/unit/test_schema.py \
+BOUNDS := tests/tour tests/integration/test_promises.py tests/integration/test_broker.py \
+	tests/integration/test_rabbitmq.py tests/integration/test_install.py tests/unit/test_turns.py \
+	tests/unit/test_sender.py tests/unit/test_schema.py \
 	tests/unit/test_connections.py tests/unit/test_public.py tests/unit/test_chartmogul.py \
 	tests/unit/test_cli.py tests/integration/test_failover.py::test_all_connections_fall_silent
 

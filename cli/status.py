@@ -215,7 +215,7 @@ def _workers(status: AccountStatus) -> str:
 
 
 def _rate(status: AccountStatus) -> str:
-    return f"{status.rate:.1f}/s of {status.rate_limit:g}/s"
+    return f"{status.rate:.3g}/s of {status.rate_limit:g}/s"
 
 
 def _last_hour(status: AccountStatus) -> str:

@@ -161,7 +161,7 @@ class _Shown:
                 ("  ", ""),
                 state_text(status, self._picture),
                 (f" · {status.delivered_per_s:.1f} delivered/s", ""),
-                (f" · {status.requests_per_s:.0f} requests/s of {status.rate:.1f}", ""),
+                (f" · {status.requests_per_s:.0f} requests/s of {status.rate:.3g}", ""),
                 (f" · {status.in_flight} in flight", ""),
             )
         ]

@@ -159,7 +159,9 @@ def _of_account(account: AccountStatus, limits: _Limits, *, full: bool) -> Itera
     def problem(code: Code, level: Literal["error", "warning"], text: str, hint: str) -> Problem:
         return Problem(code=code, level=level, account=account.account, text=text, hint=hint)
 
-    waits = f"{account.waiting:,} jobs and emails wait" if account.waiting else "nothing waits yet"
+    waits = (
+        f"jobs and emails waiting: {account.waiting:,}" if account.waiting else "nothing waits yet"
+    )
     if account.layout not in (None, LAYOUT):
         yield problem(
             "layout",

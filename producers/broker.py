@@ -105,16 +105,3 @@ def as_redis_holds_it(message: Message) -> str:
             },
         }
     )
-
-
-def broker_of(settings: Settings, client: Client | None = None) -> Broker:
-    """The broker of the settings.
-
-    Args:
-        client: of the Redis that holds the state, if there is one already.
-    """
-    if settings.broker is None:
-        from .over_kombu import KombuBroker
-
-        return KombuBroker(settings)
-    return RedisBroker(settings, client)

@@ -14,7 +14,8 @@ from ..config.connections import Client
 from ..config.messages import ACCEPT_QUEUE, ACCEPT_SHOWN, ACCEPT_TASK, KEY_PREFIX
 from ..config.waking import current_waker
 from ..state.inbox import WakeMessage
-from .broker import Broker, Message, NotNow, as_redis_holds_it, broker_of
+from .broker import Broker, Message, NotNow, RedisBroker, as_redis_holds_it
+from .over_kombu import KombuBroker
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,9 @@ class WakeUp:
 
     def __init__(self, settings: Settings, client: Client | None = None) -> None:
         self._settings = settings
-        self.broker: Broker = broker_of(settings, client)
+        self.broker: Broker = (
+            KombuBroker(settings) if settings.broker is None else RedisBroker(settings, client)
+        )
         """What carries the messages."""
 
     def message(self, account: str) -> WakeMessage | None:

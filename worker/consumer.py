@@ -31,6 +31,17 @@ log = logging.getLogger(__name__)
 
 _CELERYS_LOG = logging.getLogger("celery.worker.consumer.consumer")
 
+
+def _worth_a_word(record: logging.LogRecord) -> bool:
+    """All but what says, with a traceback, that a task's connection was lost while it ran.
+
+    Its message comes again, which does no harm.
+    """
+    return not str(record.msg).startswith("Couldn't ack ")
+
+
+logging.getLogger("celery.worker.request").addFilter(_worth_a_word)
+
 PART = "consumer"
 RECONNECT_S = 2.0
 """The longest pause between two tries to connect."""

@@ -47,10 +47,11 @@ class RedisTrouble:
     def met(self, part: str, error: Exception) -> None:
         """A part of the worker met an error; it is logged unless it was since all was well."""
         text = self._describe(error)
+        fault = _without_reason(text)
         with self._lock:
             self._troubled.add(part)
-            new = self._shared.is_new(text) and text not in self._said
-            self._said.add(text)
+            new = self._shared.is_new(fault) and fault not in self._said
+            self._said.add(fault)
         if new:
             log.error("%s", text)
 
@@ -81,6 +82,12 @@ class BrokerTrouble(RedisTrouble):
 
     def _describe(self, error: Exception) -> str:
         return describe_broker_error(self._settings, error)
+
+
+def _without_reason(text: str) -> str:
+    """What is one fault: of a Redis that is away, each connection may meet another reason."""
+    before, away, _ = text.partition(" does not answer")
+    return before + away
 
 
 class _Shared:

@@ -286,7 +286,7 @@ def waits_for(outcome: Outcome, status: AccountStatus) -> list[str]:
     elif again is not None and again > status.at:
         found.append(f"its next attempt, at {again:%Y-%m-%d %H:%M:%S} UTC")
     elif not found:
-        found.append(f"its turn: {status.waiting:,} jobs and emails wait")
+        found.append(f"its turn; jobs and emails waiting: {status.waiting:,}")
     return found
 
 

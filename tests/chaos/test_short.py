@@ -10,6 +10,7 @@ import pytest
 from .run import ROOT
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_no_promise_is_broken_while_workers_redis_and_chartmogul_fail() -> None:
     argv = [sys.executable, "-m", "tests.chaos", "--seconds", "10", "--seed", "12"]

@@ -41,6 +41,7 @@ def run(courier: Courier, *arguments: str) -> subprocess.CompletedProcess[str]:
 class TestPace:
     """Promise 4."""
 
+    @pytest.mark.long
     def test_the_limits_hold_over_several_workers(self, courier: Courier) -> None:
         courier.stand_in.configure(latency_s=0.25)
         for _ in range(3):
@@ -98,6 +99,7 @@ class TestPace:
         ]
         assert min(later) > 1.5, "a date has whole seconds"
 
+    @pytest.mark.long
     def test_a_hidden_limit_is_found(self, courier: Courier) -> None:
         courier.stand_in.configure(latency_s=0.1, hidden_rate_limit=20)
         courier.start_worker()
@@ -264,6 +266,7 @@ class TestCulprits:
 
 
 class TestSize:
+    @pytest.mark.long
     def test_very_many_jobs_for_one_email_settle_within_a_minute(self, courier: Courier) -> None:
         """Settling is linear, and a request bounded."""
         courier.stand_in.configure(rate_limit=2_000)

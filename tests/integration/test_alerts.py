@@ -96,6 +96,7 @@ class Watch:
         }
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_within_15_seconds_an_alert_says_what_is_wrong_and_why(
     courier: Courier, server: SteppedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 APP = """
 from attribute_courier import add_attributes, add_many
 
@@ -122,6 +124,7 @@ def test_a_project_tests_what_it_hands_over(tmp_path: Path) -> None:
     assert "captured.py" not in done.stdout, "it fails in the line of the test"
 
 
+@pytest.mark.long
 def test_a_project_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_stranger.py").write_text(STRANGER)
     done = run_pytest(tmp_path)

@@ -54,9 +54,10 @@ class TestASecondRedis:
         courier.start_worker()
         second.kill()
         receipt = courier.producer.add_attributes(ADA, {"plan": "pro"})
-        wait_until(lambda: "The broker" in courier.log(), what="the worker says so")
-        second.start()
         assert courier.wait(receipt)[0].status == "delivered"
+        wait_until(lambda: "The broker, Redis at" in courier.log(), what="the worker says so")
+        second.start()
+        wait_until(lambda: "is well again" in courier.log(), what="it goes on")
 
 
 class TestATransportThatIsNotAsynchronous:

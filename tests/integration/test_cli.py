@@ -182,6 +182,7 @@ def test_completion_knows_commands_and_choices() -> None:
     assert "plain,unmatched" in completed("courier outcomes --status unm")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_up_runs_everything_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     up_environ = {"COURIER_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
@@ -269,6 +270,7 @@ def test_up_starts_no_server_where_others_would_have_to_reach_it(tmp_path: Path)
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.long
 def test_the_demo_twice_in_a_row_leaves_nothing_behind(tmp_path: Path) -> None:
     """Once for a program, and once on a terminal."""
     home, temporary = tmp_path / "home", tmp_path / "tmp"

@@ -119,6 +119,7 @@ def test_a_replica_that_has_lost_its_primary(courier: Courier) -> None:
     trouble.goes_on()
 
 
+@pytest.mark.long
 def test_another_primary_behind_the_address_while_the_old_one_keeps_its_connections(
     courier: Courier, proxy: Proxy, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_another_primary_behind_the_address_while_the_old_one_keeps_its_connecti
         new.close()
 
 
+@pytest.mark.long
 def test_a_primary_that_is_killed_and_away_for_long(courier: Courier) -> None:
     """Celery's own pauses would have grown to eight seconds by then, and to thirty in a minute."""
     trouble = Trouble(courier)
@@ -167,6 +169,7 @@ def test_a_primary_that_is_killed_and_away_for_long(courier: Courier) -> None:
     trouble.goes_on()
 
 
+@pytest.mark.long
 def test_a_full_redis_with_requests_in_flight(courier: Courier) -> None:
     trouble = Trouble(courier)
     courier.stand_in.configure(latency_s=1)
@@ -188,6 +191,7 @@ def test_a_full_redis_with_requests_in_flight(courier: Courier) -> None:
     trouble.goes_on()
 
 
+@pytest.mark.long
 def test_a_redis_that_loads_its_data(courier: Courier, proxy: Proxy) -> None:
     trouble = Trouble(courier, proxy.url)
     proxy.answer = b"-LOADING Redis is loading the dataset in memory\r\n"
@@ -201,12 +205,17 @@ def test_a_redis_that_loads_its_data(courier: Courier, proxy: Proxy) -> None:
     ("answer", "says"),
     [
         (b"-NOAUTH Authentication required.\r\n", "asks for a password"),
-        (b"-NOPERM this user has no permissions to run it\r\n", "refuses a command"),
         (b"-UNBLOCKED force unblock from blocking operation\r\n", "changes its role"),
-        (b"-MISCONF Redis is configured to save RDB snapshots\r\n", "takes no writes"),
-        (b"-WRONGTYPE Operation against a key of the wrong kind\r\n", "WRONGTYPE"),
-        (b"-ERR unknown command\r\n", "answers with an error (unknown command)"),
         (b"-STRANGE that nobody knows\r\n", "answers with an error (STRANGE"),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in (
+                (b"-NOPERM this user has no permissions to run it\r\n", "refuses a command"),
+                (b"-MISCONF Redis is configured to save RDB snapshots\r\n", "takes no writes"),
+                (b"-WRONGTYPE Operation against a key of the wrong kind\r\n", "WRONGTYPE"),
+                (b"-ERR unknown command\r\n", "answers with an error (unknown command)"),
+            )
+        ),
     ],
 )
 def test_whatever_redis_answers(courier: Courier, proxy: Proxy, answer: bytes, says: str) -> None:
@@ -230,6 +239,7 @@ def test_all_connections_are_killed(courier: Courier) -> None:
     assert "Traceback" not in courier.log()
 
 
+@pytest.mark.long
 def test_all_connections_fall_silent(courier: Courier, proxy: Proxy) -> None:
     """Nobody closes them: only the worker's own watch can notice."""
     trouble = Trouble(courier, proxy.url)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from attribute_courier.jobs.ids import new_job_id
 from attribute_courier.sandbox import Fault
 
@@ -85,6 +87,7 @@ return document.activeElement.matches(':focus-visible')
 """
 
 
+@pytest.mark.long
 def test_the_pages_in_a_real_browser(courier: Courier, tmp_path: Path) -> None:
     need_chromium()
     refused = Fault(kind="status", status=422, email=EMAIL, content='{"error": "Not allowed"}')

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from attribute_courier.config.vitals import Vitals, all_vitals
 from attribute_courier.operate.health import judge
 from attribute_courier.sandbox import LeashedProcess
@@ -112,6 +114,7 @@ def test_two_workers_of_any_name_and_what_becomes_of_them(courier: Courier) -> N
     assert f"(pid {third.pid}): its process is gone" in said
 
 
+@pytest.mark.long
 def test_nothing_that_a_restart_does_not_mend_makes_it_unhealthy(courier: Courier) -> None:
     """A pause, a broken key, and Redis silent and away: its parts go on trying."""
     worker = start(courier, *COURIER, "worker")

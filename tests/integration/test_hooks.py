@@ -66,6 +66,7 @@ def out_of_order(courier: Courier, receiver: HookReceiver) -> list[str]:
     return [email for email, jobs in settled.items() if told[email] != jobs]
 
 
+@pytest.mark.long
 def test_every_settled_job_reaches_a_receiver_that_fails_while_workers_are_killed(
     courier: Courier, receiver: HookReceiver
 ) -> None:
@@ -131,6 +132,7 @@ def test_redis_killed_and_restarted_meanwhile(courier: Courier, receiver: HookRe
     assert "Traceback" not in courier.log()
 
 
+@pytest.mark.long
 def test_an_operator_sees_a_receiver_that_is_down(courier: Courier, receiver: HookReceiver) -> None:
     def found() -> list[str]:
         problems = look(courier.client, load_settings()).problems

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from attribute_courier.config import load_settings
 from attribute_courier.operate.picture import look
 
@@ -27,6 +29,7 @@ def test_a_worker_is_seen_from_its_start_to_its_end(courier: Courier) -> None:
     assert codes(courier) == ["no_worker"], "it said that it ended"
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_missed_within_fifteen_seconds(courier: Courier) -> None:
     courier.start_worker().kill()
     wait_until(lambda: codes(courier) == ["no_worker"], timeout_s=15)

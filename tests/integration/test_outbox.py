@@ -456,6 +456,7 @@ class TestDjango:
         assert courier.custom(ADA)["plan"] == "pro"
 
 
+@pytest.mark.long
 def test_kills_lose_no_job_and_put_none_out_of_order(courier: Courier, tmp_path: Path) -> None:
     """The application, relays, workers and Redis are killed again and again.
 

@@ -167,6 +167,7 @@ class TestTheCheck:
             )
 
 
+@pytest.mark.long
 def test_a_rate_limit_set_from_outside_is_ignored(courier: Courier) -> None:
     """Flower has a field for it."""
     courier.start_worker()

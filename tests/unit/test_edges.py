@@ -45,6 +45,7 @@ def test_a_job_that_arrives_after_one_from_ahead_was_accepted_is_newer(account: 
     assert account.status(later) == "pending"
 
 
+@pytest.mark.long
 def test_thousands_of_jobs_that_replace_each_other_in_flight_are_settled(account: Account) -> None:
     if is_fake(account.client):
         pytest.skip("the fake server takes long")

@@ -76,7 +76,7 @@ class TestWhatAJobWaitsFor:
     @pytest.mark.parametrize(
         ("job", "account", "words"),
         [
-            ({}, {}, ["its turn: 0 jobs and emails wait"]),
+            ({}, {}, ["its turn; jobs and emails waiting: 0"]),
             ({"accepted_at": None}, {}, ["its acceptance by a worker"]),
             ({}, {"workers": ()}, ["a worker: none is alive that serves this account"]),
             (

@@ -249,6 +249,19 @@ class TestTrouble:
                 trouble.over(part)
         assert [record.levelname for record in records] == ["ERROR", "WARNING"] * 2
 
+    def test_is_said_once_whatever_reason_each_connection_meets(
+        self, trouble: RedisTrouble, records: list[logging.LogRecord]
+    ) -> None:
+        for error in (
+            redis.ConnectionError("Connection closed by server."),
+            redis.ConnectionError("Error 111 connecting to localhost:6379. Connection refused."),
+            redis.TimeoutError("Timeout reading from socket"),
+        ):
+            trouble.met("deliveries", error)
+        assert len(records) == 1
+        trouble.met("deliveries", redis.ResponseError("LOADING Redis is loading"))
+        assert len(records) == 2
+
     def test_is_said_once_by_all_processes(
         self, trouble: RedisTrouble, records: list[logging.LogRecord]
     ) -> None:

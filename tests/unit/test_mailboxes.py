@@ -601,6 +601,7 @@ class TestLargeMailboxes:
         assert account.status(job) == "delivered"
         account.assert_nothing_is_left()
 
+    @pytest.mark.long
     def test_of_thousands_of_jobs_are_all_settled(self, account: Account) -> None:
         if is_fake(account.client):
             pytest.skip("the fake server takes long")

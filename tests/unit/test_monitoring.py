@@ -52,6 +52,7 @@ def test_prometheus_takes_the_rules_and_its_configuration() -> None:
     promtool("check", "config", str(DEPLOY / "prometheus/prometheus.yml"))
 
 
+@pytest.mark.long
 def test_each_alert_comes_when_it_should_and_only_then() -> None:
     promtool("test", "rules", str(TESTS))
     cases = [case for test in yaml(TESTS)["tests"] for case in test["alert_rule_test"]]

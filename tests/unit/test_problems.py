@@ -123,7 +123,7 @@ def test_the_reason_is_in_the_text_and_the_most_urgent_comes_first() -> None:
     said = problems([status], REDIS)
     assert [each.code for each in said] == ["no_worker", "paused", "clock_step"]
     assert "HTTP 401: bad key" in said[1].text
-    assert "5 jobs and emails wait" in said[0].text
+    assert "jobs and emails waiting: 5" in said[0].text
     assert "back by 30.0 s" in said[2].text
     assert all(each.hint for each in said)
 
