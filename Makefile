@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package site lock clean
+.PHONY: help setup demo up test test-all test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
@@ -44,8 +44,8 @@ test-failed: $(DEV) ## Run once more, one by one, the tests that failed last (th
 
 # What touches the libraries whose versions a host application chooses: the promises, the tour, the
 # schema, connections, the commands and the public API. In a .venv of its own each.
-BOUNDS := tests/tour tests/integration/test_promises.py tests/integration/test_install.py \
-	tests/integration/test_broker.py tests/integration/test_rabbitmq.py tests/unit/test_turns.py \
+BOUNDS := tests/tour tests/integration/test_promises.py tests/integration/test_broker.py \
+	tests/integration/test_rabbitmq.py tests/integration/test_install.py tests/unit/test_turns.py \
 	tests/unit/test_sender.py tests/unit/test_schema.py \
 	tests/unit/test_connections.py tests/unit/test_public.py tests/unit/test_chartmogul.py \
 	tests/unit/test_cli.py tests/integration/test_failover.py::test_all_connections_fall_silent
@@ -113,9 +113,6 @@ PRODUCTION := --extra flower --extra outbox --extra xlsx
 EXTRAS := $(PRODUCTION) --extra sandbox
 HELD := --constraint requirements-dev.txt --group build
 
-site: build/docs/.installed ## Build the site of the documentation into build/site
-	@NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --clean
-
 lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@test -x $(LOCK_BIN)/uv || { $(PYTHON) -m venv --clear build/lock \
 		&& $(LOCK_BIN)/python $(PIP_INSTALL) uv; }
@@ -124,8 +121,6 @@ lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@$(COMPILE) $(ARGS) $(PRODUCTION) $(HELD) --output-file requirements-production.txt pyproject.toml
 	@$(COMPILE) $(ARGS) --group package --constraint requirements-dev.txt \
 		--output-file requirements-package.txt pyproject.toml
-	@$(COMPILE) $(ARGS) --group docs --constraint requirements-dev.txt \
-		--output-file requirements-docs.txt pyproject.toml
 	@rm -f requirements-lowest.txt  # its pins would be kept, and a lower bound with them
 	@$(COMPILE) $(ARGS) $(EXTRAS) --group test --resolution lowest-direct \
 		--output-file requirements-lowest.txt pyproject.toml

@@ -93,6 +93,10 @@ class HostedWorker:
         ours = slots if self._alone else max(1, slots // 2)
         return min(ours, self.service.settings.concurrency)
 
+    def rest_s(self, pool: Any) -> float:
+        """How long our tasks rest, where they have the whole pool while one of them runs."""
+        return 0.0 if self._alone or (pool.num_processes or 1) > 1 else STINT_S
+
     def answered(self) -> None:
         """A message of ours has come."""
         if self._on:

@@ -2,17 +2,20 @@
 
 Stints come one after the other for as long as there is something to deliver. So that they leave
 room, only so many of our tasks are in the worker's pool at once. A message that comes while they
-are is acknowledged, and waits here for its turn, one for each account: so no messages of ours fill
-what a worker may have reserved, and accounts take turns. Should the worker end meanwhile, nothing
-is lost: a message holds no job.
+are waits here for its turn, one for each account: so accounts take turns. Each message is
+acknowledged when it comes: so ours take no place of what a worker may have reserved, and do not
+pile up in the broker's queue behind one another. Should the worker end meanwhile, nothing is lost:
+a message holds no job.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery.worker import state as celery_state
@@ -25,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
 """How often it is looked whether there is room again, while a message waits."""
+IDLE_LOOKS = 3
+"""So many looks in a row that find no task of the application: it has none that waits."""
 
 Handler = Callable[..., Any]
 
@@ -51,6 +56,11 @@ class Turns:
         self._held: OrderedDict[str, tuple[str, Callable[[], Any]]] = OrderedDict()
         self._lock = threading.RLock()
         self._looks = False
+        self._last_s: float | None = None
+        """When a task of ours was last seen in the pool."""
+        self._idle_looks = 0
+        self._started = 0
+        """How many tasks the worker had started at the last look."""
 
     def of(self, name: str, handle: Handler) -> Handler:
         """What handles the messages of one of our tasks, in its turn.
@@ -63,50 +73,74 @@ class Turns:
             self._held.clear()
             self._looks = False
 
-        def receive(
-            message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any
-        ) -> None:
+        def receive(message: Any, body: Any, ack: Any, _reject: Any, callbacks: Any) -> None:
             self._hosted.answered()
+            ack(log, self._consumer.connection_errors)
             if not self._hosted.delivers:
-                ack(log, self._consumer.connection_errors)
                 return
+            run = partial(handle, message, body, _nothing, _nothing, callbacks)
             with self._lock:
-                if self._has_room() and not self._held:
-                    handle(message, body, ack, reject, callbacks, **options)
+                if not self._held and self._has_room():
+                    self._run(run)
                     return
-                ack(log, self._consumer.connection_errors)
                 account = _account_of(message)
                 held = self._held.get(account)
                 if held is None or held[0] == DELIVER_TASK:  # to accept is also to deliver
-                    run = lambda: handle(  # noqa: E731
-                        message, body, _nothing, _nothing, callbacks, **options
-                    )
                     self._held[account] = (name, run)
                 self._go_on()
 
         return receive
 
     def _has_room(self) -> bool:
-        try:
-            requests = list(celery_state.reserved_requests)
-        except RuntimeError:  # another thread has changed it: look again soon
-            return False
-        ours = sum(request.name in (ACCEPT_TASK, DELIVER_TASK) for request in requests)
-        return bool(ours < self._hosted.room(self._consumer.pool))
+        pool = self._consumer.pool
+        ours, _ = self._in_the_pool()
+        return bool(ours < self._hosted.room(pool)) and self._has_rested(self._hosted.rest_s(pool))
+
+    def _has_rested(self, rest_s: float) -> bool:
+        """Whether our tasks have rested, where the pool has one process or thread.
+
+        The application's tasks get the time between two of ours: until there are none, or as long
+        as ours take.
+        """
+        if not rest_s or self._last_s is None or self._idle_looks >= IDLE_LOOKS:
+            return True
+        return time.monotonic() > self._last_s + rest_s
+
+    def _in_the_pool(self) -> tuple[int, int]:
+        """How many tasks the pool has, running or waiting: ours, and the application's."""
+        while True:
+            try:
+                names = [request.name for request in list(celery_state.reserved_requests)]
+            except RuntimeError:  # another thread has changed it
+                continue
+            ours = sum(name in (ACCEPT_TASK, DELIVER_TASK) for name in names)
+            return ours, len(names) - ours
+
+    def _run(self, run: Callable[[], Any]) -> None:
+        self._idle_looks = 0
+        run()
+        self._last_s = time.monotonic()  # in the pool `solo`, it has run
 
     def _go_on(self) -> None:
         with self._lock:
             while self._held and self._has_room():
                 _, (_, run) = self._held.popitem(last=False)
                 if self._hosted.delivers:
-                    run()
+                    self._run(run)
             if self._held and not self._looks:
                 self._looks = True
                 self._consumer.timer.call_after(LOOK_S, self._look)
 
     def _look(self) -> None:
-        self._looks = False
-        self._go_on()
+        with self._lock:
+            self._looks = False
+            ours, theirs = self._in_the_pool()
+            started, self._started = self._started, celery_state.all_total_count[0]
+            if ours:
+                self._last_s = time.monotonic()
+            idle = not ours and not theirs and started == self._started
+            self._idle_looks = self._idle_looks + 1 if idle else 0
+            self._go_on()
 
 
 def _account_of(message: Any) -> str:

@@ -123,7 +123,7 @@ def shows_a_job(channel: Any) -> bool:
     return b'"attribute_courier.add_attributes"' in body and b"1 customer" in body
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", [pytest.param("threads", marks=pytest.mark.long), "prefork"])
 def test_nothing_is_lost_with_a_killed_worker_of_the_application(
     host: Host, courier: Courier, pool: str
 ) -> None:
@@ -159,6 +159,7 @@ def test_nothing_is_lost_with_a_killed_worker_of_the_application(
     assert "Traceback" not in courier.log()
 
 
+@pytest.mark.long
 def test_a_time_limit_that_is_meant_for_our_tasks_loses_nothing(
     host: Host, courier: Courier
 ) -> None:

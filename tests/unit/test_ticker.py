@@ -18,6 +18,7 @@ from attribute_courier.state.workers import Worker
 from attribute_courier.worker import ticker as module
 from attribute_courier.worker.account_worker import TICK_S, AccountWorker
 from attribute_courier.worker.chartmogul import Answer
+from attribute_courier.worker.notifier import Asking
 from attribute_courier.worker.ticker import Ticker
 
 from ..waiting import wait_until
@@ -78,6 +79,21 @@ class TestWhatIsAskedFor:
     def test_jobs_in_the_inbox_are_to_be_accepted(self, ticking: Ticking) -> None:
         """Their message was lost."""
         ticking.desk.produced(ADA, plan="pro")
+        ticking.tick()
+        assert ticking.asked == (1, 0)
+
+    def test_a_worker_that_nobody_answers_is_patient(self, ticking: Ticking) -> None:
+        """Where an application's own tasks hold it: messages would pile up in their queue."""
+        ticking.worker.asking = asking = Asking()
+        ticking.desk.produced(ADA, plan="pro")
+        ticking.tick()
+        assert ticking.asked == (1, 0)
+        for _ in range(3):  # as if it had asked three times more
+            asking._again_s = 0
+            assert asking.may_ask()
+        ticking.tick()
+        assert ticking.asked == (0, 0)
+        asking.answered()
         ticking.tick()
         assert ticking.asked == (1, 0)
 

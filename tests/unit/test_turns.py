@@ -14,7 +14,7 @@ from celery.worker import state as celery_state
 from attribute_courier.config import Settings, configure
 from attribute_courier.config.messages import ACCEPT_TASK, DELIVER_TASK
 from attribute_courier.worker import hosted as module
-from attribute_courier.worker.hosted import HostedWorker
+from attribute_courier.worker.hosted import STINT_S, HostedWorker
 from attribute_courier.worker.notifier import LONGEST_PAUSE_S, Asking
 from attribute_courier.worker.turns import Turns
 
@@ -33,6 +33,7 @@ class Worker:
     def __init__(self, room: int = 2) -> None:
         self.delivers = True
         self.room_for = room
+        self.rests_s = 0.0
         self.asked = 0
         self.running: list[Running] = []
         self.acknowledged: list[str] = []
@@ -46,6 +47,9 @@ class Worker:
 
     def room(self, pool: None) -> int:
         return self.room_for
+
+    def rest_s(self, pool: None) -> float:
+        return self.rests_s
 
     def call_after(self, delay_s: float, call: Callable[[], None]) -> None:
         self.timers.append(call)
@@ -98,7 +102,7 @@ def test_no_more_of_our_tasks_are_in_the_pool_than_there_is_room_for() -> None:
     for _ in range(5):
         worker.get("a")
     assert worker.accounts == ["a", "a"]
-    assert worker.acknowledged == ["a"] * 3, "they fill nothing that a worker may reserve"
+    assert worker.acknowledged == ["a"] * 5, "they fill nothing that a worker may reserve"
 
 
 def test_of_the_messages_that_wait_one_is_kept_for_each_account() -> None:
@@ -138,6 +142,41 @@ def test_what_waits_comes_into_the_pool_without_a_further_message() -> None:
     assert worker.accounts == ["b"]
 
 
+def test_with_one_process_the_application_s_tasks_come_between_two_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("attribute_courier.worker.turns.time.monotonic", lambda: now_s)
+    worker = Worker(room=1)
+    worker.rests_s = 2.0
+    worker.get("a")
+    worker.get("b")
+    theirs = Running("host.own", "")
+    celery_state.reserved_requests.add(theirs)
+    worker.end("a")
+    for _ in range(10):
+        worker.look()
+    assert worker.accounts == [], "theirs wait, perhaps more of them in the broker's queue"
+    celery_state.reserved_requests.discard(theirs)
+    worker.look()
+    assert worker.accounts == [], "the next one may be on its way"
+    worker.look()
+    worker.look()
+    assert worker.accounts == ["b"]
+
+    worker.get("a")
+    celery_state.reserved_requests.add(theirs)
+    worker.look()
+    worker.end("b")
+    worker.look()
+    now_s += 1.9
+    worker.look()
+    assert worker.accounts == []
+    now_s += 0.2
+    worker.look()
+    assert worker.accounts == ["a"], "ours get as much time as theirs"
+
+
 def test_to_accept_takes_the_place_of_to_deliver() -> None:
     worker = Worker(room=1)
     worker.get("a")
@@ -158,7 +197,7 @@ def test_what_cannot_or_shall_not_deliver_takes_messages_and_runs_nothing() -> N
     worker.end("a")
     worker.look()
     assert worker.accounts == []
-    assert worker.acknowledged == ["b", "c"]
+    assert worker.acknowledged == ["a", "b", "c"]
 
 
 def test_a_consumer_that_has_connected_again_goes_on() -> None:
@@ -233,6 +272,8 @@ class TestAnApplicationsWorker:
         found = self.prepared(app, queue=queue)
         assert found.room(SimpleNamespace(num_processes=10)) == room
         assert found.room(SimpleNamespace(num_processes=1)) == 1
+        assert found.rest_s(SimpleNamespace(num_processes=2)) == 0
+        assert found.rest_s(SimpleNamespace(num_processes=1)) == (0 if room == 6 else STINT_S)
 
     def test_a_queue_that_is_not_served_is_not_added(self, app: Any) -> None:
         app.conf.task_routes = {"attribute_courier.*": {"queue": "ours"}}
