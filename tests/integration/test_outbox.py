@@ -396,6 +396,7 @@ def test_a_table_that_is_missing_is_said_once_and_tried_again(
         stopping.set()
         thread.join(10)
     assert caplog.text.count("nothing is relayed for now") == 1
+    assert "run `courier outbox create`, or your migrations" in caplog.text
 
 
 class TestCommands:
@@ -410,6 +411,7 @@ class TestCommands:
         url = f"sqlite:///{tmp_path / 'app.db'}"
         missing = self.run(courier, url, "status")
         assert (missing.returncode, "no such table" in missing.stderr) == (3, True)
+        assert "run `courier outbox create`" in missing.stderr
         assert self.run(courier, url, "create").returncode == 0
         engine = create_engine(url)
         with Session(engine) as session:
