@@ -360,7 +360,7 @@ def test_installed_twice(host: Host) -> None:
 
 
 def test_a_factory_that_makes_the_app_anew(host: Host) -> None:
-    """As Flask's documentation has it: `create_app()` makes a Celery app, and each test calls it."""
+    """Flask's documentation has `create_app()` make a Celery app, and each test calls it."""
     program = (
         "from celery import Celery\n"
         "from attribute_courier.config.waking import current_waker\n"

@@ -26,8 +26,13 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from attribute_courier import InvalidJob
 from attribute_courier.config import SettingsError
@@ -210,6 +215,34 @@ class TestOnCommit:
         asyncio.run(use())
         assert waiting(courier) == 1
         assert len(rows(engine)) == 1
+
+    def test_with_a_scoped_session(self, courier: Courier, url: str, engine: Engine) -> None:
+        """As Flask-SQLAlchemy's `db.session` is one."""
+        session = scoped_session(sessionmaker(engine))
+        for end in (session.rollback, session.commit):
+            add_attributes_on_commit(session, ADA, {"plan": "pro"}, producer=courier.producer)
+            add_attributes_in_outbox(session, BOB, {"n": 1}, producer=courier.producer)
+            end()
+        session.remove()
+
+        async def use() -> None:
+            async_engine = create_async_engine(url.replace("sqlite:", "sqlite+aiosqlite:"))
+            scoped = async_scoped_session(
+                async_sessionmaker(async_engine), scopefunc=asyncio.current_task
+            )
+            for end in (scoped.rollback, scoped.commit):
+                add_attributes_on_commit(scoped, ADA, {"plan": "pro"}, producer=courier.producer)
+                await end()
+            await scoped.remove()
+            await async_engine.dispose()
+
+        asyncio.run(use())
+        assert waiting(courier) == 2
+        assert len(rows(engine)) == 1
+
+    def test_what_is_no_session_is_said(self, courier: Courier, engine: Engine) -> None:
+        with engine.connect() as connection, pytest.raises(TypeError, match="not Connection"):
+            add_attributes_on_commit(connection, ADA, {"n": 1}, producer=courier.producer)  # type: ignore[arg-type]
 
 
 class TestOutbox:
