@@ -34,10 +34,17 @@ class RedisTrouble:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._whose = f"Redis at {settings.redis_address}"
+        self._shared = _Shared()
+        self.forked()
+
+    def forked(self) -> None:
+        """In a process that was forked just now: no part of it has met anything yet.
+
+        The parent's parts are not here to say that it is over, and its lock may be held.
+        """
         self._lock = threading.Lock()
         self._troubled: set[str] = set()
         self._said: set[str] = set()
-        self._shared = _Shared()
 
     @property
     def present(self) -> bool:
