@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -40,6 +41,12 @@ def service(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wor
     found = WorkerService(settings, send=lambda *_: None)
     yield found
     found.stop(1)
+
+
+def fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # there may be threads of other tests
+        return os.fork()
 
 
 def ended_well(child: int) -> bool:
@@ -96,7 +103,7 @@ class TestAProcessOfThePool:
     def test_is_not_in_the_trouble_that_its_parent_met(self, settings: Settings) -> None:
         trouble = RedisTrouble(settings)
         trouble.met("consumer", redis.ConnectionError("gone"))
-        child = os.fork()
+        child = fork()
         if child == 0:
             trouble.forked()
             os._exit(int(trouble.present))
@@ -112,7 +119,7 @@ class TestAProcessOfThePool:
         part = getattr(service, what)
         lock: threading.Lock = part._cond if what == "stopping" else part._lock
         lock.acquire()
-        child = os.fork()
+        child = fork()
         if child == 0:  # where nobody is to release it
             service.forked()
             if what == "stopping":
