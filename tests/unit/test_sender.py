@@ -78,25 +78,25 @@ def test_a_broker_that_hangs_is_waited_for_once(app: App) -> None:
     assert app.sent.count((ACCEPT_TASK, "a")) < 50, "and what nobody waited for is not"
 
 
-def test_one_thread_sends_for_all_that_begin_at_once(app: App) -> None:
-    sender, together = Sender(app, None), threading.Barrier(8)
+def test_one_thread_sends_for_all_that_begin_at_once(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2)
 
-    def begin() -> None:
-        together.wait()
-        send(sender)
+    class Line(publisher._Line[Any]):
+        def __init__(self, *args: Any) -> None:
+            together.wait(20)
+            super().__init__(*args)
 
-    threads = [threading.Thread(target=begin) for _ in range(8)]
+    monkeypatch.setattr(publisher, "_Line", Line)
+    sender, before = Sender(app, None), set(threading.enumerate())
+    threads = [threading.Thread(target=send, args=[sender]) for _ in range(2)]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    senders = [each for each in threading.enumerate() if each in senders_of(sender)]
-    assert len(senders) == 1
-    assert wait_until(lambda: len(app.sent) == 8)
-
-
-def senders_of(sender: Sender) -> list[threading.Thread | None]:
-    return [line._thread for line in sender._publisher._lines.values()]
+    assert len(set(threading.enumerate()) - before) == 1
+    assert wait_until(lambda: len(app.sent) == 2)
 
 
 def test_the_applications_own_connections_are_left_alone(app: App) -> None:
