@@ -1,5 +1,4 @@
-"""Trouble with Redis or the broker, said once in words, however many threads and processes
-meet it."""
+"""Trouble with Redis or the broker, said once, however many threads and processes meet it."""
 
 from __future__ import annotations
 
