@@ -54,7 +54,7 @@ test-lowest: build/lowest/.installed ## Run the promises' tests on the lowest ve
 	@build/lowest/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
 
 test-mixed: build/mixed/.installed ## Run them on the lowest Celery beside the newest of all else
-	@build/mixed/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
+	@build/mixed/bin/pytest --numprocesses 4 --dist worksteal -m 'not long' $(BOUNDS) $(ARGS)
 
 # Both locks, since some requirements come as source only, which the first one's setuptools builds.
 test-python: ## Run them on another Python: make test-python PYTHON=python3.13
@@ -63,7 +63,7 @@ test-python: ## Run them on another Python: make test-python PYTHON=python3.13
 	@build/python/bin/python $(PIP_INSTALL) --require-hashes --no-build-isolation \
 		--requirement requirements-dev.txt
 	@build/python/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
-	@build/python/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
+	@build/python/bin/pytest --numprocesses 4 --dist worksteal -m 'not long' $(BOUNDS) $(ARGS)
 
 build/%/.installed: requirements-%.txt pyproject.toml
 	@echo "Installing $< into build/$*"

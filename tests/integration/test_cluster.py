@@ -384,7 +384,11 @@ def test_a_shard_that_is_down_harms_its_own_accounts_alone(
     with Session(database) as session, session.begin():
         written = [
             add_attributes_in_outbox(
-                session, f"{each}@load.example", {"n": 2}, account=each, producer=courier.producer
+                session,
+                f"outbox-{each}@load.example",
+                {"n": 2},
+                account=each,
+                producer=courier.producer,
             )
             for each in accounts
         ]
