@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
+.PHONY: help setup demo up test test-all test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package site lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
@@ -113,6 +113,9 @@ PRODUCTION := --extra flower --extra outbox --extra xlsx
 EXTRAS := $(PRODUCTION) --extra sandbox
 HELD := --constraint requirements-dev.txt --group build
 
+site: build/docs/.installed ## Build the site of the documentation into build/site
+	@NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --clean
+
 lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@test -x $(LOCK_BIN)/uv || { $(PYTHON) -m venv --clear build/lock \
 		&& $(LOCK_BIN)/python $(PIP_INSTALL) uv; }
@@ -121,6 +124,8 @@ lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@$(COMPILE) $(ARGS) $(PRODUCTION) $(HELD) --output-file requirements-production.txt pyproject.toml
 	@$(COMPILE) $(ARGS) --group package --constraint requirements-dev.txt \
 		--output-file requirements-package.txt pyproject.toml
+	@$(COMPILE) $(ARGS) --group docs --constraint requirements-dev.txt \
+		--output-file requirements-docs.txt pyproject.toml
 	@rm -f requirements-lowest.txt  # its pins would be kept, and a lower bound with them
 	@$(COMPILE) $(ARGS) $(EXTRAS) --group test --resolution lowest-direct \
 		--output-file requirements-lowest.txt pyproject.toml
