@@ -115,7 +115,7 @@ class Intake(Consumer):
         maybe_shutdown()
 
     def on_send_event_buffered(self) -> None:  # type: ignore[override]  # the stubs are wrong
-        """Nothing: events are sent by the clock (app.py, `Reports`)."""
+        """Nothing: events are sent by the clock (`steps.Reports`)."""
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         receive = super().create_task_handler(*args, **kwargs)

@@ -28,7 +28,7 @@ STINT_S = 2.0
 LOOK_AGAIN_S = 2.0
 """How often an unfit Redis is asked whether it is fit now."""
 STOP_WITHIN_S = 2.0
-"""What the courier adds to the worker's own time to stop, at most, for each account's hooks."""
+"""What hooks that are being told add to the worker's own time to stop, at most."""
 
 
 class HostedWorker:
@@ -98,7 +98,7 @@ class HostedWorker:
         return 0.0 if self._alone or (pool.num_processes or 1) > 1 else STINT_S
 
     def answered(self) -> None:
-        """A message of ours has come."""
+        """Messages of ours come, or can come again."""
         if self._on:
             for account in self.service.settings.accounts:
                 asking = self.service.account_worker(account).asking
@@ -193,6 +193,10 @@ class HostedWorker:
         except Unfit as unfit:
             self._say_off(str(unfit))
             return
+        except Exception as error:
+            log.exception("the courier cannot start")
+            self._say_off(type(error).__name__)
+            return
         self._on = True
         if self._said:
             log.warning("the courier delivers in this worker from now on")
@@ -241,6 +245,7 @@ class InConsumer(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         self._hosted.lend(consumer.event_dispatcher)
+        self._hosted.answered()  # what was asked of a broker that was away counts for nothing
 
     def stop(self, consumer: Any) -> None:
         self._hosted.lend(None)

@@ -23,8 +23,8 @@ DELIVER_SHOWN = "what is due"
 Send = Callable[[str, str, str], object]
 """Sends a message: the task's name, the account, and what Flower shows in its place."""
 
-
 LONGEST_PAUSE_S = 32.0
+"""Where nobody answers, a tick asks for work at least so often."""
 
 
 class Asking:

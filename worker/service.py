@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -42,6 +43,9 @@ from .ticker import Ticker, ticker_name
 from .trouble import BrokerTrouble, RedisTrouble
 
 log = logging.getLogger(__name__)
+
+LEAVE_WITHIN_S = 2.0
+"""What a Redis that does not answer adds to a worker's time to stop, at most."""
 
 POOLS = ("thread", "prefork", "solo")
 """Modules of Celery's pools that work."""
@@ -153,6 +157,12 @@ class WorkerService:
             self._own = _Process()
         return self._own
 
+    def forked(self) -> None:
+        """To be called in each process of a pool, before it works."""
+        self.stopping.forked()
+        self.trouble.forked()
+        self.broker_trouble.forked()
+
     # --- whether it can work ----------------------------------------------------------------------
 
     def check_settings(self, pool: Any) -> None:
@@ -230,6 +240,7 @@ class WorkerService:
         """To a worker that could not ask Redis when it started.
 
         Raises:
+            OtherLayout: keys have another form; nothing may touch them.
             RedisError: Redis fails.
         """
         for account in ticker.accounts:
@@ -274,14 +285,18 @@ class WorkerService:
         """Stop what `start` started.
 
         Args:
-            within_s: waits no longer than this for an event that is being told; unless given, as
-                long as its receiver may take.
+            within_s: waits no longer than this for events that are being told; unless given, as
+                long as their receiver may take.
         """
         self.stopping.set()
-        for thread in self._relays:
-            thread.join(self.settings.hook_timeout_s + 2 if within_s is None else within_s)
-        for ticker in self._tickers:
-            ticker.leave()
+        _join(self._relays, self.settings.hook_timeout_s + 2 if within_s is None else within_s)
+        leaves = [
+            threading.Thread(target=ticker.leave, name=ticker.name, daemon=True)
+            for ticker in self._tickers
+        ]
+        for leave in leaves:
+            leave.start()
+        _join(leaves, LEAVE_WITHIN_S)
 
     def _outbox_relays(self) -> list[Any]:
         """What relays the outbox, where the settings name a database.
@@ -316,7 +331,7 @@ class WorkerService:
             raise Unfit(str(error)) from None
 
     def _tick(self, ticker: Ticker) -> None:
-        wait_s = 0.0
+        wait_s, said = 0.0, ""
         while not self.stopping.wait(wait_s):
             wait_s = TICK_S
             self.liveness.beat("ticker")
@@ -325,6 +340,10 @@ class WorkerService:
                 wait_s = ticker.tick()
             except RedisError as error:
                 self.trouble.met(ticker.name, error)
+            except OtherLayout as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.error("%s", said)
             except Exception:
                 log.exception("the ticker met an unexpected error; trying again")
             else:
@@ -353,6 +372,13 @@ class _Process:
             if self._email_hash is None:
                 self._email_hash = EmailHash(lambda: self.client(settings))
             return self._email_hash
+
+
+def _join(threads: Iterable[threading.Thread], within_s: float) -> None:
+    """Wait for all of them together."""
+    ends_s = time.monotonic() + within_s
+    for thread in threads:
+        thread.join(max(0.0, ends_s - time.monotonic()))
 
 
 def _description(worker: Any) -> Worker:

@@ -100,11 +100,12 @@ def follow_signals(worker: Any, service: WorkerService) -> None:
 
     def forked(**_: Any) -> None:
         """In a process of the prefork pool: it has a dispatcher, and a clock, of its own."""
-        service.notifier.dispatcher = _dispatcher_of_a_child(worker.app, worker.hostname)
+        service.forked()
+        if worker.task_events:
+            service.notifier.dispatcher = _dispatcher_of_a_child(worker.app, worker.hostname)
 
     signals.worker_shutting_down.connect(shutting_down, weak=False)
-    if worker.task_events:
-        signals.worker_process_init.connect(forked, weak=False)
+    signals.worker_process_init.connect(forked, weak=False)
 
 
 def _dispatcher_of_a_child(app: Any, hostname: str) -> Any:

@@ -21,6 +21,10 @@ class Stopping(threading.Event):
         self.note()
         super().set()
 
+    def forked(self) -> None:
+        """In a process that was forked just now: a thread of its parent may have had the lock."""
+        super().__init__()
+
     def is_set(self) -> bool:
         return self._memory[0] == 1
 

@@ -1,5 +1,4 @@
-"""Trouble with Redis or the broker, said once in words, however many threads and processes
-meet it."""
+"""Trouble with Redis or the broker, said once, however many threads and processes meet it."""
 
 from __future__ import annotations
 
@@ -34,10 +33,17 @@ class RedisTrouble:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._whose = f"Redis at {settings.redis_address}"
+        self._shared = _Shared()
+        self.forked()
+
+    def forked(self) -> None:
+        """In a process that was forked just now: no part of it has met anything yet.
+
+        The parent's parts are not here to say that it is over, and its lock may be held.
+        """
         self._lock = threading.Lock()
         self._troubled: set[str] = set()
         self._said: set[str] = set()
-        self._shared = _Shared()
 
     @property
     def present(self) -> bool:

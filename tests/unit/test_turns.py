@@ -14,7 +14,9 @@ from celery.worker import state as celery_state
 from attribute_courier.config import Settings, configure
 from attribute_courier.config.messages import ACCEPT_TASK, DELIVER_TASK
 from attribute_courier.worker import hosted as module
-from attribute_courier.worker.hosted import STINT_S, HostedWorker
+from attribute_courier.worker.attached import attach
+from attribute_courier.worker.host import Host
+from attribute_courier.worker.hosted import STINT_S, HostedWorker, InConsumer
 from attribute_courier.worker.notifier import LONGEST_PAUSE_S, Asking
 from attribute_courier.worker.turns import Turns
 
@@ -292,6 +294,37 @@ class TestAnApplicationsWorker:
         [record] = caplog.records
         assert record.levelname == "ERROR"
         assert "whose other tasks go on: a worker works with the pools threads" in record.message
+
+    def test_that_cannot_start_the_courier_says_so(
+        self, app: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = self.prepared(app)
+        monkeypatch.setattr(found.service, "check_redis", lambda: None)
+        monkeypatch.setattr(found.service, "start", lambda _: [][0])
+        found._begin(None)
+        assert not found.delivers
+        assert "whose other tasks go on: IndexError" in caplog.text
+
+    def test_asks_at_once_when_its_broker_is_back(
+        self, app: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        host = Host(app, None, None)
+        attach(app, lambda: found.service, host)
+        found = host._worker = self.prepared(app)
+        monkeypatch.setattr(found.service, "check_redis", lambda: None)
+        monkeypatch.setattr(found.service, "start", lambda _: None)
+        found._begin(None)
+        asking = found.service.account_worker("default").asking
+        assert asking is not None
+        for _ in range(6):
+            asking.may_ask()
+            asking._again_s = 0.0
+        asking.may_ask()
+        assert not asking.may_ask(), "it has asked in vain for long"
+        InConsumer(SimpleNamespace(app=app, event_dispatcher=None)).start(
+            SimpleNamespace(event_dispatcher=None)
+        )
+        assert asking.may_ask()
 
     def test_an_app_that_accepts_no_json_turns_it_off(
         self, app: Any, caplog: pytest.LogCaptureFixture
