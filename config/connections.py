@@ -25,11 +25,13 @@ from typing import Any
 import hiredis
 import redis
 from redis.backoff import FullJitterBackoff, NoBackoff
+from redis.credentials import UsernamePasswordCredentialProvider
 from redis.retry import Retry
 
 from .cluster import ClusterClient, Node, Nodes
 from .redis_errors import TimeIsUpError, WrongServerError, code_of, text_of
 from .redis_url import RedisAddress, written_node
+from .secret import Secret
 from .sentinels import Sentinels
 from .settings import Settings
 
@@ -162,13 +164,9 @@ def way_to(
         sentinel_timeout_s: seconds that a Sentinel may take to connect, and to answer.
     """
     address = address or settings.redis
-    password = address.password.reveal() if address.password else None
-    options: dict[str, Any] = {
-        "db": address.db,
-        "username": address.username,
-        "password": password,
-        "protocol": PROTOCOL,
-    }
+    options: dict[str, Any] = {"db": address.db, "protocol": PROTOCOL}
+    if address.password:
+        options |= _login(address.password, address.username)
     tls = _tls_options(settings, address) if address.tls else {}
     match address.kind:
         case "unix":
@@ -210,9 +208,16 @@ def sentinels_of(client: redis.Redis) -> Sentinels | None:
 def _sentinel(
     settings: Settings, node: tuple[str, int], tls: dict[str, Any], timeout_s: float
 ) -> redis.Redis:
-    password = settings.sentinel_password
-    options = {"password": password.reveal() if password else None, "protocol": PROTOCOL, **tls}
+    options = {"protocol": PROTOCOL, **tls}
+    if settings.sentinel_password:
+        options |= _login(settings.sentinel_password)
     return _one_of_several(node, options, timeout_s)
+
+
+def _login(password: Secret, username: str | None = None) -> dict[str, Any]:
+    """As options of a connection. Pools of redis-py 6, Kombu's too, show them in their `repr`."""
+    provider = UsernamePasswordCredentialProvider(username, password.reveal())
+    return {"credential_provider": provider}
 
 
 def _slots(node: redis.Redis) -> Any:

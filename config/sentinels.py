@@ -136,8 +136,9 @@ class Sentinels:
     def _ask(self, node: Node, found: Round) -> None:
         client: Any = self._clients[node]
         pipeline = client.pipeline(transaction=False)
-        pipeline.sentinel_get_master_addr_by_name(self._master)
-        pipeline.sentinel_master(self._master)
+        # The methods of these names fail in a pipeline of redis-py 6.
+        pipeline.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self._master)
+        pipeline.execute_command("SENTINEL MASTER", self._master)
         try:
             place, state = pipeline.execute(raise_on_error=False)
             for answer in (place, state):

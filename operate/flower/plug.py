@@ -84,7 +84,8 @@ def add_pages(courier: Settings, *, metrics: Callable[[], bytes] | None = None) 
     """
     flower_events.time = _impatient()
     reader = Reader(courier)
-    flower_views.Broker = lambda *_args, **_options: reader
+    if courier.broker is not None:  # else Flower's own reader asks RabbitMQ
+        flower_views.Broker = lambda *_args, **_options: reader
     handlers.insert(0, url(r"/metrics", MetricsPage, {"reader": reader, "more": metrics}))
     options.tasks_columns = COLUMNS
     options.format_task = shown_task

@@ -94,6 +94,10 @@ class Reader:
         self.settings = settings
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="courier")
         self._client = connect_briefly(settings)
+        self._broker = settings.of_broker() if settings.own_broker and settings.broker else settings
+        self._queues = self._client
+        if self._broker is not settings:
+            self._queues = connect_briefly(self._broker)
         self._producer = Producer(settings)
         self._lock = threading.Lock()
         self._stand: tuple[float, Stand | NotReachable] | None = None
@@ -109,17 +113,19 @@ class Reader:
             raise NotReachable(describe_redis_error(self.settings, error)) from error
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
-        """How many messages wait in queues, as Flower asks its own readers of brokers."""
+        """How many messages wait in queues of a Redis, as Flower asks its readers of brokers."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, self._lengths, list(names))
 
     def _lengths(self, names: list[str]) -> list[dict[str, Any]]:
-        client: Any = self._client
-        return self._ask(
-            lambda: [
-                {"name": name, "messages": client.llen(f"{KEY_PREFIX}{name}")} for name in names
-            ]
-        )
+        client: Any = self._queues
+        try:
+            with until(time.monotonic() + ANSWER_S):
+                return [
+                    {"name": name, "messages": client.llen(f"{KEY_PREFIX}{name}")} for name in names
+                ]
+        except RedisError as error:
+            raise NotReachable(describe_redis_error(self._broker, error)) from error
 
     def _outcomes(self, account: str) -> Outcomes:
         return Outcomes(self._client, Keys(account))

@@ -20,6 +20,7 @@ from attribute_courier.config.connections import (
     connect_briefly,
     connect_patiently,
     until,
+    way_to,
 )
 from attribute_courier.config.redis_errors import WrongServerError
 from attribute_courier.sandbox import EmbeddedRedis
@@ -176,4 +177,5 @@ def test_no_password_is_in_what_a_client_looks_like(url: str) -> None:
     for each in (client, client.connection_pool, settings):
         assert "hush" not in repr(each)
     assert repr(client.connection_pool).startswith("<_Pool of ")
+    assert "hush" not in repr(way_to(settings).options), "as Kombu's pool shows them"
     client.close()

@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flower
 import pytest
 import redis
 
-from attribute_courier.config import load_settings
+from attribute_courier.config import Settings, load_settings
 from attribute_courier.config.messages import DELIVER_TASK, JOB_TASK
 from attribute_courier.jobs.errors import NotReachable
 from attribute_courier.jobs.outcome import Outcome
+from attribute_courier.operate.flower import plug
 from attribute_courier.operate.flower import searches as searches_module
 from attribute_courier.operate.flower.chart import Minute, html_of, minutes_of, summary_of
 from attribute_courier.operate.flower.plug import Loader, shown_task
@@ -207,6 +209,29 @@ def test_flowers_list_shows_the_reason_where_there_is_no_result() -> None:
     assert failed.result is None
     assert shown_task(Task(DELIVER_TASK, "'12 delivered'", None)).result == "12 delivered"
     assert shown_task(Task("other", "'x'", None)).result == "'x'"
+
+
+def test_flowers_queues_are_read_from_the_redis_that_is_the_broker(server: EmbeddedRedis) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.lpush("courier:celery:accept", "a", "b")
+    reader = Reader(Settings(redis_url="cluster://127.0.0.1:1", broker_url=server.url))
+    assert asyncio.run(reader.queues(["accept"])) == [{"name": "accept", "messages": 2}]
+    reader.threads.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("broker_url", "own"), [("amqp://broker", True), ("redis://broker", False), (None, False)]
+)
+def test_of_rabbitmq_flower_reads_the_queues_itself(
+    monkeypatch: pytest.MonkeyPatch, broker_url: str | None, own: bool
+) -> None:
+    monkeypatch.setattr(plug, "options", SimpleNamespace())
+    monkeypatch.setattr(plug.flower_events, "time", time)
+    monkeypatch.setattr(plug.flower_views, "Broker", "Flower's")
+    monkeypatch.setattr(plug, "handlers", [])
+    monkeypatch.setattr(plug, "TESTED", ())
+    plug.add_pages(Settings(redis_url="redis://r", broker_url=broker_url))
+    assert (plug.flower_views.Broker == "Flower's") is own
 
 
 def test_flowers_queues_are_read_on_our_own_way_to_redis(
