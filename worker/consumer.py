@@ -65,10 +65,7 @@ class Intake(Consumer):
         own: Any = self  # the stubs lack these
         own.connection_errors = (*own.connection_errors, OperationalError)
         known = (*_THE_BROKERS, *own.connection_errors, *own.channel_errors)
-        if own.app.transport is not None:
-            # What a lost connection is, such a transport need not say. Redis's does: with it, an
-            # error that nobody knows is a fault of ours, which ends the worker, and is shown.
-            own.loop = _going_on(own.loop, known)
+        own.loop = _going_on(own.loop, known)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, as often as it takes. Celery's own pauses grow to half a minute."""
