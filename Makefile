@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package lock clean
+.PHONY: help setup demo up test test-all test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package site lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
 
@@ -54,7 +54,7 @@ test-lowest: build/lowest/.installed ## Run the promises' tests on the lowest ve
 	@build/lowest/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
 
 test-mixed: build/mixed/.installed ## Run them on the lowest Celery beside the newest of all else
-	@build/mixed/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
+	@build/mixed/bin/pytest --numprocesses 4 --dist worksteal -m 'not long' $(BOUNDS) $(ARGS)
 
 # Both locks, since some requirements come as source only, which the first one's setuptools builds.
 test-python: ## Run them on another Python: make test-python PYTHON=python3.13
@@ -63,7 +63,7 @@ test-python: ## Run them on another Python: make test-python PYTHON=python3.13
 	@build/python/bin/python $(PIP_INSTALL) --require-hashes --no-build-isolation \
 		--requirement requirements-dev.txt
 	@build/python/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
-	@build/python/bin/pytest --numprocesses 4 --dist worksteal $(BOUNDS) $(ARGS)
+	@build/python/bin/pytest --numprocesses 4 --dist worksteal -m 'not long' $(BOUNDS) $(ARGS)
 
 build/%/.installed: requirements-%.txt pyproject.toml
 	@echo "Installing $< into build/$*"
@@ -113,6 +113,9 @@ PRODUCTION := --extra flower --extra outbox --extra xlsx
 EXTRAS := $(PRODUCTION) --extra sandbox
 HELD := --constraint requirements-dev.txt --group build
 
+site: build/docs/.installed ## Build the site of the documentation into build/site
+	@NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --clean
+
 lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@test -x $(LOCK_BIN)/uv || { $(PYTHON) -m venv --clear build/lock \
 		&& $(LOCK_BIN)/python $(PIP_INSTALL) uv; }
@@ -121,6 +124,8 @@ lock: ## Resolve the locks again; ARGS=--upgrade takes the newest versions
 	@$(COMPILE) $(ARGS) $(PRODUCTION) $(HELD) --output-file requirements-production.txt pyproject.toml
 	@$(COMPILE) $(ARGS) --group package --constraint requirements-dev.txt \
 		--output-file requirements-package.txt pyproject.toml
+	@$(COMPILE) $(ARGS) --group docs --constraint requirements-dev.txt \
+		--output-file requirements-docs.txt pyproject.toml
 	@rm -f requirements-lowest.txt  # its pins would be kept, and a lower bound with them
 	@$(COMPILE) $(ARGS) $(EXTRAS) --group test --resolution lowest-direct \
 		--output-file requirements-lowest.txt pyproject.toml

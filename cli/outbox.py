@@ -102,11 +102,8 @@ def _relay() -> Iterator[Relay]:
     try:
         yield outbox
     except SQLAlchemyError as error:
-        said = describe(error)
-        missing = "no such table" in said or "does not exist" in said
-        hint = "; run `courier outbox create`, or your migrations" if missing else ""
         raise Failure(
-            f"the database of COURIER_OUTBOX_URL: {said}{hint}", EXIT_UNREACHABLE
+            f"the database of COURIER_OUTBOX_URL: {describe(error)}", EXIT_UNREACHABLE
         ) from None
     except RedisError as error:
         raise NotReachable(describe_redis_error(settings, error)) from error

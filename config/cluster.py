@@ -86,15 +86,15 @@ class Nodes:
     def _look(self, within_s: float | None) -> None:
         if self._process != os.getpid():  # another thread may have had the lock at the fork
             self._lock, self._process = threading.Lock(), os.getpid()
-        began_s = time.monotonic()
-        if not self._lock.acquire(timeout=-1 if within_s is None else within_s):
+        began_s, lock = time.monotonic(), self._lock  # two threads may have made one each
+        if not lock.acquire(timeout=-1 if within_s is None else within_s):
             raise redis.TimeoutError("another thread still asks the nodes of the cluster")
         try:
             if self._asked_s < began_s - ASK_EVERY_S:
                 self._ask_somebody()
                 self._asked_s = time.monotonic()
         finally:
-            self._lock.release()
+            lock.release()
 
     def _ask_somebody(self) -> None:
         fault: Exception = redis.ConnectionError("no node of the cluster knows its slots")

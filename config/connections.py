@@ -49,6 +49,8 @@ SENTINEL_TIMEOUT_S = 1.0
 AGE_S = 10.0
 """A connection older than this is opened anew before it is used again."""
 
+_AT_ONCE_S = 0.001
+
 _NOT_HERE = ("READONLY", "MASTERDOWN", "UNBLOCKED", "CLUSTERDOWN", "NOREPLICAS")
 """Codes of answers that say: not this server, or not now."""
 
@@ -300,10 +302,25 @@ class _Connection(redis.connection.AbstractConnection):
         self._step_s: float | None = options.get("socket_timeout")
         self._connect_step_s: float | None = options.get("socket_connect_timeout")
 
+    def is_outdated(self, at_s: float) -> bool:
+        """Whether it must be opened anew to be used at that time, by `time.monotonic()`."""
+        return at_s > self.opened_s + AGE_S
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        """Seconds. redis-py asks for it before each of the addresses that a host has."""
+        try:
+            return bounded(self._connect_step_s)
+        except TimeIsUpError:
+            return _AT_ONCE_S  # an error from here would leave a socket open
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, value: float | None) -> None:
+        self._connect_step_s = value
+
     def _connect(self) -> Any:
         self.opened_s = _tries_s[threading.get_ident()] = time.monotonic()
         self.socket_timeout = bounded(self._step_s)
-        self.socket_connect_timeout = bounded(self._connect_step_s)
         return super()._connect()  # type: ignore[no-untyped-call, safe-super]
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -361,10 +378,9 @@ class SentinelConnection(Connection):
         super().__init__(**options)
         self._sentinels = sentinels
 
-    @property
-    def is_outdated(self) -> bool:
-        """Whether the Sentinels have named another primary since."""
-        return self.opened_s < self._sentinels.moved_s
+    def is_outdated(self, at_s: float) -> bool:
+        """Whether it is old, or the Sentinels have named another primary since."""
+        return super().is_outdated(at_s) or self.opened_s < self._sentinels.moved_s
 
     def _connect(self) -> Any:
         self.host, self.port = self._sentinels.primary()
@@ -432,13 +448,18 @@ class TLSClusterConnection(ClusterConnection, TLSConnection):
 
 
 class _Pool(redis.ConnectionPool):
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.connection_class.__name__}>"  # no password
+
     def get_connection(self, *args: Any, **options: Any) -> Any:
         """A connection that leads to the primary, as far as is known.
 
-        An old primary that was cut off takes writes, which are lost, until it is told better.
+        An old primary that was cut off takes writes, which are lost, until it is told better. So
+        one that nobody used for a while is opened anew.
         """
+        asked_s = time.monotonic()
         connection = super().get_connection(*args, **options)
-        if isinstance(connection, SentinelConnection) and connection.is_outdated:
+        if isinstance(connection, _Connection) and connection.is_outdated(asked_s):
             try:
                 connection.disconnect()  # type: ignore[no-untyped-call]
                 connection.connect()  # type: ignore[no-untyped-call]

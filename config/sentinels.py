@@ -38,6 +38,11 @@ class Round:
         """
         return max(self.named.values())[1] if self.named else None
 
+    @property
+    def failover(self) -> int:
+        """The number of the latest failover that one of them knows of; -1 if none answers."""
+        return max((number for number, _ in self.named.values()), default=-1)
+
 
 class Sentinels:
     """Asks for the primary. May be shared by threads.
@@ -52,6 +57,8 @@ class Sentinels:
         self._clients = clients
         self._aside_until_s = dict.fromkeys(clients, 0.0)
         self._last: Node | None = None
+        self._failover = -1
+        """The number of the latest failover, as was said the last time."""
         self.moved_s = 0.0
         """When another primary was named than before, by `time.monotonic()`."""
 
@@ -64,11 +71,13 @@ class Sentinels:
         """
         found = Round()
         for node, aside in self._in_order():
-            if len(found.named) >= ENOUGH or (found.named and aside):
+            enough = len(found.named) >= ENOUGH or (found.named and aside)
+            if enough and found.failover >= self._failover:  # else all of these are late
                 break
             self._ask(node, found)
         if found.primary is None:
             raise SentinelError(self._in_words(found.faults))
+        self._failover = found.failover
         if found.primary != self._last:
             self._last, self.moved_s = found.primary, time.monotonic()
         return found.primary

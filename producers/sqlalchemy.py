@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from sqlalchemy import MetaData, event, insert
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from ..jobs.attributes import Attributes
 from ..jobs.outbox import outbox_document
@@ -16,14 +16,17 @@ from .producer import Producer, default_producer
 from .receipt import Receipt
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession  # which needs a package of its own
+    from sqlalchemy.ext.asyncio import (  # which needs a package of its own
+        AsyncSession,
+        async_scoped_session,
+    )
 
 _TABLE = outbox_table(MetaData())
 _INFO = "attribute_courier"
 
 
 def add_attributes_on_commit(
-    session: Session | AsyncSession,
+    session: Session | AsyncSession | scoped_session[Any] | async_scoped_session[Any],
     email: str,
     attributes: Attributes,
     *,
@@ -37,7 +40,8 @@ def add_attributes_on_commit(
     so: use `add_attributes_in_outbox` where that must not happen.
 
     Args:
-        session: in whose transaction; one is begun if there is none.
+        session: in whose transaction; one is begun if there is none. A scoped session, such as
+            Flask-SQLAlchemy's `db.session`, is the one that it has now.
         email: as for `add_attributes`, and so are attributes and options: source, occurred_at,
             lane, only_changed and account.
         producer: the default one unless given.
@@ -47,15 +51,15 @@ def add_attributes_on_commit(
 
     Raises:
         InvalidJob: something is not accepted; `errors` lists all that is, with its place.
+        TypeError: this is no session.
     """
     deferred = (producer or default_producer()).defer(email, attributes, **options)
-    own = session if isinstance(session, Session) else session.sync_session
-    _pending_of(own).add(deferred)
+    _pending_of(_current(session)).add(deferred)
     return deferred.receipt
 
 
 def add_attributes_in_outbox(
-    session: Session,
+    session: Session | scoped_session[Any],
     email: str,
     attributes: Attributes,
     *,
@@ -128,6 +132,16 @@ def _within(own: SessionTransaction | None, gone: SessionTransaction) -> bool:
     while own is not None and own is not gone:
         own = own.parent
     return own is not None
+
+
+def _current(session: Any) -> Session:
+    """The session that has the transaction."""
+    scoped = hasattr(session, "registry") and hasattr(session, "remove")
+    found = session.registry() if scoped else session
+    found = getattr(found, "sync_session", found)
+    if not isinstance(found, Session):
+        raise TypeError(f"a session of SQLAlchemy is expected, not {type(session).__name__}")
+    return found
 
 
 def _pending_of(session: Session) -> _Pending:

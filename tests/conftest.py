@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fakeredis
+import hypothesis
 import pytest
 import redis
 
@@ -34,6 +35,9 @@ from attribute_courier.state.mailboxes import Limits, Mailboxes
 from attribute_courier.state.outcomes import Outcomes
 
 from .waiting import wait_until
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

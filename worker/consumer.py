@@ -139,14 +139,17 @@ class Intake(Consumer):
 
 
 def _going_on(loop: Callable[..., None], known: Any) -> Callable[..., None]:
-    """Celery's loop. An error that its transport does not name counts as a lost connection."""
+    """Celery's loop. With a transport that is not ours, an error that the transport does not name
+    counts as a lost connection."""
 
-    def run(*args: Any, **kwargs: Any) -> None:
+    def run(worker: Any, connection: Any, *args: Any) -> None:
         try:
-            loop(*args, **kwargs)
+            loop(worker, connection, *args)
         except known:
             raise
         except Exception as error:
+            if isinstance(connection.transport, Transport):
+                raise
             raise OperationalError(f"{type(error).__name__}: {error}") from error
 
     return run

@@ -15,7 +15,7 @@ from ..config.errors import SettingsError
 from ..config.messages import ACCEPT_SHOWN, ACCEPT_TASK
 from ..config.settings import Settings
 from ..config.waking import wake_by
-from .attached import attach, has_one
+from .attached import attach, attached_host, has_one
 from .sender import Sender
 
 LONGEST_S = 3600
@@ -80,7 +80,8 @@ def install(app: Celery, *, settings: Settings | None = None, queue: str | None 
     Call it where the app is made, so that workers and web processes alike have it. It changes none
     of the app's settings. Workers deliver beside the application's own tasks, with state in the
     courier's Redis; what hands jobs over in this process wakes them through the app. To call it
-    twice does no harm.
+    twice does no harm. An app of the same name that is made anew, as a factory does for each test,
+    takes the earlier one's place.
 
     Args:
         app: the application's.
@@ -90,30 +91,34 @@ def install(app: Celery, *, settings: Settings | None = None, queue: str | None 
             else to its default queue.
 
     Raises:
-        SettingsError: another app has the courier already, or this one with other arguments; or it
-            is the courier's own app.
+        SettingsError: an app of another name has the courier already, or this one with other
+            arguments; or it is the courier's own app.
         TypeError: this is no Celery app.
     """
     global _installed
     if not isinstance(app, Celery):
         raise TypeError(f"install() takes a Celery app, not {type(app).__name__}")
     with _lock:
-        if _installed is not None:
-            if _installed.app is not app:
+        if _installed is not None and _installed.app.main != app.main:
+            raise SettingsError(
+                f"install(): the Celery app {_installed.app.main!r} has the courier already in "
+                f"this process, and {app.main!r} cannot have it, too: call install() for one of "
+                "them, the one whose workers shall deliver"
+            )
+        if has_one(app):
+            host = attached_host(app)
+            if host is None:
                 raise SettingsError(
-                    f"install(): the Celery app {_installed.app.main!r} has the courier already in "
-                    f"this process, and {app.main!r} cannot have it, too"
+                    "install(): this is the courier's own Celery app: give it your application's"
                 )
-            if (_installed.settings, _installed.queue) != (settings, queue):
+            if (host.settings, host.queue) != (settings, queue):
                 raise SettingsError(
                     "install(): this Celery app has the courier already, with other settings or "
-                    "another queue"
+                    "another queue: call it once, or with the same arguments"
                 )
+            wake_by(host.wake)
+            _installed = host
             return
-        if has_one(app):  # our own
-            raise SettingsError(
-                "install(): this is the courier's own Celery app: give it your application's"
-            )
         host = Host(app, settings, queue)
         attach(app, lambda: host.worker.service, host)
         # By their names: what workers need is imported in workers alone.

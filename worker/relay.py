@@ -10,6 +10,7 @@ others; which of two jobs is newer does not depend on who is relayed first.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..config.errors import SettingsError
 from ..config.redis_errors import RedisError
 from ..config.secret import Secret
-from ..jobs.outbox import OutboxRow, relayed_document
+from ..jobs.outbox import TABLE, OutboxRow, relayed_document
 from ..jobs.outbox_table import outbox_table
 from ..state.inbox import Entry, Inbox
 
@@ -151,4 +152,7 @@ class Relay:
 def describe(error: Exception) -> str:
     """An error of the database or of Redis in one line, without a row's content."""
     original = getattr(error, "orig", None)
-    return " ".join(f"{type(original or error).__name__}: {original or error}".split())[:300]
+    said = " ".join(f"{type(original or error).__name__}: {original or error}".split())[:300]
+    if TABLE in said and re.search("no such table|does not exist|doesn't exist", said):
+        said += "; run `courier outbox create`, or your migrations"
+    return said

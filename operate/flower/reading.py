@@ -265,11 +265,18 @@ class Reader:
         return self._ask(lambda: self._cancel(job_id))
 
     def _cancel(self, job_id: str) -> str | None:
+        fault = None
         for account in self.settings.accounts:
-            found = self._producer.cancel(job_id, account=account)
+            try:
+                found = self._producer.cancel(job_id, account=account)
+            except NotReachable as error:  # of a cluster, its shard may be down alone
+                fault = error
+                continue
             if found.result != "unknown":
-                break
-        return None if found.canceled else found.summary()
+                return None if found.canceled else found.summary()
+        if fault is not None:
+            raise fault
+        return found.summary()
 
 
 def _came(outcome: Outcome) -> tuple[float, str]:

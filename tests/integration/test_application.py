@@ -111,6 +111,7 @@ def run_pytest(project: Path, *arguments: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.long
 def test_a_project_tests_what_it_hands_over(tmp_path: Path) -> None:
     for name, text in {"app.py": APP, "conftest.py": CONFTEST, "test_app.py": TESTS}.items():
         (tmp_path / name).write_text(text)

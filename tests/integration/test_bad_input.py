@@ -146,10 +146,10 @@ def test_garbage_in_the_brokers_queues_harms_nothing(courier: Courier) -> None:
 
     # Nothing comes back, and nothing goes on.
     assert "consumer: Connection to broker lost" not in courier.log()
-    said = len(courier.log())
+    said = courier.log().count("dropped an entry")
     last = courier.producer.add_attributes(ADA, {"n": 99})
     assert courier.wait(last)[0].status == "delivered"
-    assert len(courier.log()) - said < 2_000
+    assert courier.log().count("dropped an entry") == said
     assert len(courier.posts()) == 8
     assert courier.client.hlen(courier.keys.inbox) == 0
     worker.stop(grace_s=20)

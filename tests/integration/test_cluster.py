@@ -28,6 +28,7 @@ from attribute_courier.config.redis_errors import RedisError, describe_redis_err
 from attribute_courier.config.rights import needed_rights
 from attribute_courier.jobs.errors import IdempotencyConflict, NotEnqueued, NotReachable
 from attribute_courier.jobs.ids import new_job_id
+from attribute_courier.operate.flower.reading import Reader
 from attribute_courier.operate.metrics import metrics_text
 from attribute_courier.producers import Producer, Receipt
 from attribute_courier.producers.sqlalchemy import add_attributes_in_outbox, outbox_table
@@ -383,7 +384,11 @@ def test_a_shard_that_is_down_harms_its_own_accounts_alone(
     with Session(database) as session, session.begin():
         written = [
             add_attributes_in_outbox(
-                session, f"{each}@load.example", {"n": 2}, account=each, producer=courier.producer
+                session,
+                f"outbox-{each}@load.example",
+                {"n": 2},
+                account=each,
+                producer=courier.producer,
             )
             for each in accounts
         ]
@@ -412,6 +417,18 @@ def test_a_shard_that_is_down_harms_its_own_accounts_alone(
         page = flower.get("/accounts").text
         assert f"127.0.0.1:{primary.port}" in page
         assert well[1] in page
+    courier_says("pause", "--account", well[0])
+    held = courier.producer.add_attributes("held@load.example", {"n": 1}, account=well[0])
+    reader = Reader(load_settings())
+
+    def is_canceled() -> bool:
+        with suppress(NotReachable):  # it has little time, and this machine may be slow
+            return reader.cancel(held.job_id) is None
+        return False
+
+    wait_until(is_canceled, what="Flower cancels a job behind the account whose shard is down")
+    reader.threads.shutdown()
+    courier_says("resume", "--account", well[0])
     primary.start()
     replica.start()
     resume = ["resume", "--account", away]

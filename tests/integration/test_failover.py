@@ -161,7 +161,7 @@ def test_a_primary_that_is_killed_and_away_for_long(courier: Courier) -> None:
     wait_until(lambda: courier.client.info("persistence")["aof_pending_bio_fsync"] == 0)
     courier.server.kill()
     trouble.is_refused("does not answer", "COURIER_REDIS_URL")
-    trouble.is_said("does not answer (Connection refused)")
+    trouble.is_said("does not answer")
     begin = time.monotonic()
     away_s = float(os.environ.get("AWAY_S", "16"))
     wait_until(lambda: time.monotonic() - begin > away_s, timeout_s=away_s + 1)

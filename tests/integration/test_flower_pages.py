@@ -310,6 +310,7 @@ def test_another_version_of_flower_has_no_pages_and_says_so(
     assert not [each for each in found if "outcome" in str(each)]
 
 
+@pytest.mark.long
 def test_it_ends_while_redis_is_away(courier: Courier) -> None:
     """Its threads wait for the broker, without bound."""
     with running_flower(courier.environ, courier.logs) as flower:

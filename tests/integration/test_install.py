@@ -359,6 +359,28 @@ def test_installed_twice(host: Host) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_factory_that_makes_the_app_anew(host: Host) -> None:
+    """Flask's documentation has `create_app()` make a Celery app, and each test calls it."""
+    program = (
+        "from celery import Celery\n"
+        "from attribute_courier.config.waking import current_waker\n"
+        "from attribute_courier.worker import install\n"
+        "def made():\n"
+        "    app = Celery('shop', broker='memory://')\n"
+        "    install(app, queue='courier')\n"
+        "    return app, current_waker().__self__.app\n"
+        "first, woken = made()\n"
+        "assert woken is first\n"
+        "second, woken = made()\n"
+        "assert woken is second\n"
+        "assert all('attribute_courier.deliver' in app.tasks for app in (first, second))\n"
+        "install(first, queue='courier')\n"
+        "assert current_waker().__self__.app is first\n"
+    )
+    done = host.run("-c", program)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_courier_s_own_app_is_refused(host: Host) -> None:
     done = host.run("-c", "from attribute_courier.worker import app, install; install(app)")
     assert "this is the courier's own Celery app" in done.stderr.strip().splitlines()[-1]

@@ -26,8 +26,13 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from attribute_courier import InvalidJob
 from attribute_courier.config import SettingsError
@@ -210,6 +215,34 @@ class TestOnCommit:
         asyncio.run(use())
         assert waiting(courier) == 1
         assert len(rows(engine)) == 1
+
+    def test_with_a_scoped_session(self, courier: Courier, url: str, engine: Engine) -> None:
+        """As Flask-SQLAlchemy's `db.session` is one."""
+        session = scoped_session(sessionmaker(engine))
+        for end in (session.rollback, session.commit):
+            add_attributes_on_commit(session, ADA, {"plan": "pro"}, producer=courier.producer)
+            add_attributes_in_outbox(session, BOB, {"n": 1}, producer=courier.producer)
+            end()
+        session.remove()
+
+        async def use() -> None:
+            async_engine = create_async_engine(url.replace("sqlite:", "sqlite+aiosqlite:"))
+            scoped = async_scoped_session(
+                async_sessionmaker(async_engine), scopefunc=asyncio.current_task
+            )
+            for end in (scoped.rollback, scoped.commit):
+                add_attributes_on_commit(scoped, ADA, {"plan": "pro"}, producer=courier.producer)
+                await end()
+            await scoped.remove()
+            await async_engine.dispose()
+
+        asyncio.run(use())
+        assert waiting(courier) == 2
+        assert len(rows(engine)) == 1
+
+    def test_what_is_no_session_is_said(self, courier: Courier, engine: Engine) -> None:
+        with engine.connect() as connection, pytest.raises(TypeError, match="not Connection"):
+            add_attributes_on_commit(connection, ADA, {"n": 1}, producer=courier.producer)  # type: ignore[arg-type]
 
 
 class TestOutbox:
@@ -396,6 +429,7 @@ def test_a_table_that_is_missing_is_said_once_and_tried_again(
         stopping.set()
         thread.join(10)
     assert caplog.text.count("nothing is relayed for now") == 1
+    assert "run `courier outbox create`, or your migrations" in caplog.text
 
 
 class TestCommands:
@@ -410,6 +444,7 @@ class TestCommands:
         url = f"sqlite:///{tmp_path / 'app.db'}"
         missing = self.run(courier, url, "status")
         assert (missing.returncode, "no such table" in missing.stderr) == (3, True)
+        assert "run `courier outbox create`" in missing.stderr
         assert self.run(courier, url, "create").returncode == 0
         engine = create_engine(url)
         with Session(engine) as session:

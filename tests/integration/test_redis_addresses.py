@@ -15,7 +15,11 @@ import redis
 
 from attribute_courier.cli import main
 from attribute_courier.config import Secret, Settings, SettingsError, load_settings
-from attribute_courier.config.connections import connect_briefly, connect_patiently
+from attribute_courier.config.connections import (
+    connect_briefly,
+    connect_patiently,
+    sentinels_of,
+)
 from attribute_courier.config.redis_errors import RedisError, describe_redis_error
 from attribute_courier.jobs.errors import NotEnqueued
 from attribute_courier.operate.broker import round_trip_s
@@ -183,6 +187,31 @@ class TestSentinels:
             for server, written in ((old, None), (new, b"yes")):
                 with redis.Redis.from_url(server.url) as direct:
                     assert direct.get("written") == written
+
+    def test_that_knew_more_before_are_all_asked(
+        self, tmp_path: Path, old: EmbeddedRedis, new: EmbeddedRedis
+    ) -> None:
+        """One that came back late is not believed alone, while another one seems to be away."""
+        with (
+            self.sentinel(tmp_path / "a", old, 3) as late,
+            self.sentinel(tmp_path / "b", new, 4) as right,
+        ):
+            places = f"127.0.0.1:{late.port},127.0.0.1:{right.port}"
+            client = connect_briefly(
+                Settings(
+                    redis_url=f"sentinel://:of-redis@{places}/{MASTER}",
+                    sentinel_password=SENTINEL_PASSWORD,
+                )
+            )
+            sentinels = sentinels_of(client)
+            assert sentinels is not None
+            assert sentinels.primary() == ("127.0.0.1", port_of(new))
+            sentinels._aside_until_s["127.0.0.1", right.port] = time.monotonic() + 60
+            assert sentinels.primary() == ("127.0.0.1", port_of(new))
+            right.process.kill()
+            sentinels._aside_until_s["127.0.0.1", right.port] = time.monotonic() + 60
+            assert sentinels.primary() == ("127.0.0.1", port_of(old)), "nobody knows better"
+            client.close()
 
     def test_that_name_another_primary_end_all_connections_to_the_old_one(
         self, tmp_path: Path, old: EmbeddedRedis, new: EmbeddedRedis

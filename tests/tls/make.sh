@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes the certificates of this folder anew, for a hundred years. They are for tests alone: the keys are everybody's.
+# They are kept, so that tests need no openssl and no time for them. Nobody can sign another one: the CA's key is thrown away.
 set -eu
 cd "$(dirname "$0")"
 make() { # name, subject alternative name

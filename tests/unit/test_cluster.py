@@ -155,6 +155,26 @@ class TestNodes:
         go_on.set()
         thread.join()
 
+    def test_a_lock_that_another_thread_had_at_the_fork_stops_nobody(self) -> None:
+        nodes = Nodes([A], Asked(a=HALVES))
+        nodes._lock.acquire()
+        nodes._process = 0  # as a child sees it
+        assert nodes.holder(0, within_s=5) == A
+
+    def test_two_threads_of_a_child_may_look_first(self) -> None:
+        """Each has made a lock then, and releases its own."""
+        nodes = Nodes([A], Asked(a=HALVES))
+
+        def meanwhile(node: Node) -> Any:
+            nodes._ask, nodes._process = Asked(a=HALVES), 0
+            other = threading.Thread(target=nodes.holder, args=(0,))
+            other.start()
+            other.join()
+            return HALVES
+
+        nodes._ask = meanwhile
+        assert nodes.holder(0) == A
+
 
 BROKER = "redis://broker.example:6379/0"
 

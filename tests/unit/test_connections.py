@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import redis
 
-from attribute_courier.config import load_settings
+from attribute_courier.config import Settings, load_settings
 from attribute_courier.config.celery import make_celery
-from attribute_courier.config.connections import connect_briefly, connect_patiently
+from attribute_courier.config.connections import (
+    AGE_S,
+    connect_briefly,
+    connect_patiently,
+    until,
+)
 from attribute_courier.config.redis_errors import WrongServerError
 from attribute_courier.sandbox import EmbeddedRedis
 
@@ -63,7 +71,7 @@ import hiredis
 hiredis.__version__ = "0.1"
 from redis.utils import HIREDIS_AVAILABLE
 assert not HIREDIS_AVAILABLE
-from attribute_courier.config import load_settings
+from attribute_courier.config import Settings, load_settings
 from attribute_courier.config.connections import connect_briefly
 client = connect_briefly(load_settings())
 client.hset("inbox", "\\udcff", "é")
@@ -113,3 +121,59 @@ def test_kombus_connections_take_each_error_answer_for_a_lost_connection(
     with pytest.raises(redis.ResponseError, match="unknown command"):
         ours.execute_command("NONSENSE")
     ours.close()
+
+
+@pytest.mark.parametrize("connect", [connect_patiently, connect_briefly])
+def test_a_connection_that_nobody_used_for_a_while_is_opened_anew(
+    server: EmbeddedRedis, connect: type[redis.Redis]
+) -> None:
+    """It may lead to a primary that was cut off since, whose writes are lost."""
+    client = connect(Settings(redis_url=server.url))
+    first = client.client_id()
+    assert client.client_id() == first
+    [connection] = client.connection_pool._available_connections
+    connection.opened_s -= AGE_S + 1
+    second = client.client_id()
+    assert second != first
+    assert client.client_id() == second
+    client.close()
+
+
+def test_a_host_with_many_addresses_takes_no_more_time_than_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By themselves, each of them would take half of the enqueue timeout, twice."""
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        while True:  # once its backlog is full, it answers nobody
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0.2)
+            try:
+                waiting.connect(silent.getsockname())
+            except TimeoutError:
+                break
+        found = socket.getaddrinfo(*silent.getsockname(), type=socket.SOCK_STREAM)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found * 20)
+        client = connect_briefly(Settings(redis_url="redis://many.example", enqueue_timeout_s=1))
+        begin_s = time.monotonic()
+        with pytest.raises(redis.TimeoutError), until(begin_s + 1):
+            client.ping()
+        assert time.monotonic() - begin_s < 8
+        client.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://{}@r", "unix://{}@/r", "sentinel://{}@r/main", "cluster://{}@r"]
+)
+def test_no_password_is_in_what_a_client_looks_like(url: str) -> None:
+    """Which trackers of errors write down."""
+    settings = Settings(
+        redis_url=url.format("ada:hush"),
+        broker_url="redis://:hush@broker",
+        sentinel_password="hush",
+    )
+    client = connect_briefly(settings)
+    for each in (client, client.connection_pool, settings):
+        assert "hush" not in repr(each)
+    assert repr(client.connection_pool).startswith("<_Pool of ")
+    client.close()

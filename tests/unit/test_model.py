@@ -551,6 +551,7 @@ def play(client: redis.Redis, clock: RedisClock, phases: Sequence[Phase], plays:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)  # to find the shortest play that shows a defect takes some minutes
 def test_the_promises_hold_in_any_order(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
