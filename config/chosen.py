@@ -43,7 +43,7 @@ def configure(settings: Settings | None) -> None:
 
     They hold from the next call on, in all threads, also where others were used before: a receipt
     goes on to ask the Redis that has its job. A `Producer` of your own keeps its settings. A worker
-    takes those that hold when `attribute_courier.worker` is imported.
+    takes those that hold when its Celery app is made, or with `install` when it starts.
 
     Args:
         settings: all of them: nothing is read from Django or the environment then. None goes back

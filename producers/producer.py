@@ -349,7 +349,7 @@ def _judged(path: str, rule: Callable[[object], T], value: object) -> T:
         raise InvalidJob.of(path, invalid.errors[0].message) from None
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _default: Producer | None = None
 _chosen: Choice | None = None
 """What the default producer was made from."""
@@ -365,8 +365,8 @@ def default_producer() -> Producer:
         SettingsError: the settings are not valid.
     """
     global _default, _chosen
-    choice = choose()
     with _lock:
+        choice = choose()  # here, so that no thread comes back to settings of before
         if _default is None or _chosen != choice:
             # The one before is left open: another thread may use it, and receipts ask through it.
             _default, _chosen = Producer(choice.load(strict=False)), choice
