@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,8 @@ from .attached import attached_service
 from .liveness import STAMP_S
 from .own_threads import OwnThreads
 from .service import Unfit, WorkerService
+
+log = logging.getLogger(__name__)
 
 EVENTS_EVERY_S = 0.25
 EVENTS_AT_ONCE = 200
@@ -64,7 +67,8 @@ class Living(bootsteps.StartStopStep):
 class Ticking(bootsteps.StartStopStep):
     """Runs the ticker, the hooks and the outbox, from the worker's start to its stop."""
 
-    requires = (Living,)
+    # Its threads begin after the pool's processes were forked, which would have their locks.
+    requires = (Living, "celery.worker.components:Pool")
 
     def __init__(self, worker: Any, **options: Any) -> None:
         self._service = service_of(worker.app)
@@ -118,10 +122,14 @@ def _dispatcher_of_a_child(app: Any, hostname: str) -> Any:
     dispatcher.buffer_limit = EVENTS_AT_ONCE
 
     def flush() -> None:
-        pause = threading.Event()
+        pause, lost = threading.Event(), app.connection_for_write().connection_errors
         while not pause.wait(EVENTS_EVERY_S):
-            with suppress(*app.connection_for_write().connection_errors):
+            try:
                 dispatcher.flush()
+            except lost:
+                pass  # the worker's consumer says so; they are sent when the broker is back
+            except Exception:
+                log.exception("events for Flower were not sent; trying again")
 
     threading.Thread(target=flush, name="events", daemon=True).start()
     return dispatcher

@@ -126,8 +126,9 @@ def test_both_libraries_read_it_alike(monkeypatch: pytest.MonkeyPatch, text: str
             address.port,
             address.db,
         )
-        assert connection.username == address.username
-        assert connection.password == (address.password.reveal() if address.password else None)
+        login = (address.username, address.password.reveal()) if address.password else ()
+        provider = connection.credential_provider
+        assert (provider.get_credentials() if provider else ()) == tuple(filter(None, login))
         assert isinstance(connection, redis.SSLConnection) == address.tls
 
 
