@@ -479,7 +479,7 @@ class _Pool(redis.ConnectionPool):
         A replica answers reads, with what was true before the failover, and nothing says so. So no
         connection grows old.
         """
-        if isinstance(connection, _Connection) and time.monotonic() > connection.opened_s + AGE_S:
+        if isinstance(connection, _Connection) and connection.is_outdated(time.monotonic()):
             connection.disconnect()  # type: ignore[no-untyped-call]
         super().release(connection)
         if getattr(connection, "met_wrong_server", False):
