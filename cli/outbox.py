@@ -16,9 +16,6 @@ from ..config.connections import connect_patiently
 from ..config.redis_errors import RedisError, describe_redis_error
 from ..jobs.errors import NotReachable
 from ..producers.wakeup import WakeUp
-from ..state.inbox import Inbox
-from ..state.keys import Keys
-from ..state.scripts import Replicas
 from .extras import needing
 from .main import EXIT_UNREACHABLE, Failure
 
@@ -83,20 +80,14 @@ def _relay() -> Iterator[Relay]:
     with needing("outbox"):
         from sqlalchemy.exc import SQLAlchemyError
 
-        from ..worker.relay import Relay, describe
+        from ..worker.relay import Relay, describe, inboxes_of
     client = connect_patiently(settings)
-    inboxes = {
-        name: Inbox(
-            client, Keys(name), retention_s=settings.retention_s, replicas=Replicas.of(settings)
-        )
-        for name in settings.accounts
-    }
     wakeup = WakeUp(settings, client)
     if settings.outbox_url is None:
         raise SettingsError("COURIER_OUTBOX_URL: is not set; it names the database")
     outbox = Relay(
         settings.outbox_url,
-        inboxes,
+        inboxes_of(settings, client, settings.accounts),
         wake=lambda account: wakeup.send(account, deadline_s=time.monotonic() + 2),
     )
     try:

@@ -12,19 +12,23 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from sqlalchemy import MetaData, create_engine, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..config.connections import Client
 from ..config.errors import SettingsError
 from ..config.redis_errors import RedisError
 from ..config.secret import Secret
+from ..config.settings import Settings
 from ..jobs.outbox import TABLE, OutboxRow, relayed_document
 from ..jobs.outbox_table import outbox_table
 from ..state.inbox import Entry, Inbox
+from ..state.keys import Keys
+from ..state.scripts import Replicas
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +47,15 @@ class OutboxStatus:
     rows: int
     oldest_us: int | None
     """When the first of them was written, by the database's clock: microseconds since 1970."""
+
+
+def inboxes_of(settings: Settings, client: Client, accounts: Iterable[str]) -> dict[str, Inbox]:
+    """Account → its inbox, for a relay."""
+    replicas = Replicas.of(settings)
+    return {
+        name: Inbox(client, Keys(name), retention_s=settings.retention_s, replicas=replicas)
+        for name in accounts
+    }
 
 
 class Relay:

@@ -27,10 +27,8 @@ from ..config.settings import Settings
 from ..jobs.errors import OtherLayout
 from ..state.email_hash import EmailHash
 from ..state.health import redis_health
-from ..state.inbox import Inbox
 from ..state.keys import Keys
 from ..state.layout import check_layout
-from ..state.scripts import Replicas
 from ..state.shards import by_shard, shortly
 from ..state.workers import Worker
 from .account_worker import TICK_S, AccountWorker
@@ -308,21 +306,17 @@ class WorkerService:
         if url is None:
             return []
         try:
-            from .relay import Relay
+            from .relay import Relay, inboxes_of
         except ModuleNotFoundError as error:
             raise Unfit(
                 f"COURIER_OUTBOX_URL: {error.name} is not installed: "
                 "pip install 'attribute-courier[outbox]'"
             ) from None
-        kept: dict[str, Any] = {
-            "retention_s": self.settings.retention_s,
-            "replicas": Replicas.of(self.settings),
-        }
         try:
             return [
                 Relay(
                     url,
-                    {name: Inbox(client, Keys(name), **kept) for name in accounts},
+                    inboxes_of(self.settings, client, accounts),
                     wake=self.notifier.accept,
                 )
                 for client, accounts in by_shard(self.client, self.settings.accounts)
