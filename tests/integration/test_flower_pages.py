@@ -314,6 +314,8 @@ def test_another_version_of_flower_has_no_pages_and_says_so(
 def test_it_ends_while_redis_is_away(courier: Courier) -> None:
     """Its threads wait for the broker, without bound."""
     with running_flower(courier.environ, courier.logs) as flower:
+        # Where it is yet greeting the workers, Kombu waits in silence.
+        wait_until(lambda: courier.client.info("clients")["blocked_clients"], what="it listens")
         courier.server.kill()
         try:
             with suppress(requests.RequestException):
