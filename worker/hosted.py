@@ -19,7 +19,7 @@ from .account_worker import TICK_S
 from .attached import attached_host
 from .notifier import Asking
 from .service import Unfit, WorkerService
-from .steps import follow_signals
+from .steps import EVENTS_EVERY_S, follow_signals
 
 log = logging.getLogger(__name__)
 
@@ -201,10 +201,10 @@ class HostedWorker:
         if self._said:
             log.warning("the courier delivers in this worker from now on")
 
-    def lend(self, dispatcher: Any) -> None:
-        """Let the courier report jobs to Flower by this event dispatcher, or by none."""
+    def send_events(self, dispatcher: Any) -> None:
+        """Show Flower how jobs stand, by this event dispatcher of the worker's."""
         if self._prepared:
-            self.service.notifier.dispatcher = dispatcher
+            self.service.notifier.send_events(dispatcher)
 
     def _say_off(self, reason: str) -> None:
         if reason != self._said:
@@ -236,16 +236,26 @@ class InWorker(bootsteps.StartStopStep):
 
 
 class InConsumer(bootsteps.StartStopStep):
-    """Lends the worker's event dispatcher to the courier while it is connected."""
+    """Sends the courier's events while the application's worker is connected."""
 
     requires = ("celery.worker.consumer.events:Events",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         self._hosted: HostedWorker = attached_host(consumer.app).worker
+        self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        self._hosted.lend(consumer.event_dispatcher)
+        self._timer = consumer.timer.call_repeatedly(EVENTS_EVERY_S, self._send, (consumer,))
         self._hosted.answered()  # what was asked of a broker that was away counts for nothing
 
     def stop(self, consumer: Any) -> None:
-        self._hosted.lend(None)
+        if self._timer is not None:  # it was never connected
+            self._timer.cancel()
+
+    def shutdown(self, consumer: Any) -> None:
+        """Once the pool has stopped, which says what came of its last tasks."""
+        self._send(consumer)
+
+    def _send(self, consumer: Any) -> None:
+        if consumer.event_dispatcher is not None:
+            self._hosted.send_events(consumer.event_dispatcher)

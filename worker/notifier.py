@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ Send = Callable[[str, str, str], object]
 
 LONGEST_PAUSE_S = 32.0
 """Where nobody answers, a tick asks for work at least so often."""
+EVENTS_KEPT = 10_000
+"""Events for Flower that wait to be sent, at most: while the broker is away, the oldest go."""
 
 
 class Asking:
@@ -77,8 +80,25 @@ class Notifier:
         self.own_threads: OwnThreads | None = None
         """Where work is done that the broker does not bring, if it is another one than Redis."""
         self.broker_is_away: Callable[[], bool] = lambda: False
-        self.dispatcher: Any = None
-        """The worker's event dispatcher, while it is connected."""
+        self._events: deque[tuple[str, dict[str, Any]]] | None = None
+
+    def keep_events(self, kept: bool) -> None:
+        """From now on keep what is shown for `send_events`, or show nothing."""
+        self._events = deque(maxlen=EVENTS_KEPT) if kept else None
+
+    def send_events(self, dispatcher: Any) -> None:
+        """Send Flower what was shown since the last time.
+
+        One thread does it, the one that flushes this dispatcher: so no delivery waits for the
+        broker; and Celery's dispatcher (before 5.7) loses what another thread sends while it
+        flushes.
+
+        Args:
+            dispatcher: Celery's, for the worker's events.
+        """
+        while self._events:
+            kind, fields = self._events.popleft()
+            dispatcher.send(kind, **fields)
 
     def accept(self, account: str) -> None:
         """Ask a worker to accept what is in the inbox."""
@@ -134,6 +154,6 @@ class Notifier:
 
     def _event(self, kind: str, job_id: str, **shown: Any) -> None:
         """Flower shows a job as a task with its id."""
-        dispatcher = self.dispatcher
-        if dispatcher is not None and dispatcher.enabled:
-            dispatcher.send(f"task-{kind}", uuid=job_id, name=JOB_TASK, **shown)
+        if self._events is not None:
+            fields = {"uuid": job_id, "name": JOB_TASK, "timestamp": time.time(), **shown}
+            self._events.append((f"task-{kind}", fields))

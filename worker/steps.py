@@ -13,6 +13,7 @@ from ..config.broker import Transport
 from ..config.redis_errors import RedisError
 from .attached import attached_service
 from .liveness import STAMP_S
+from .notifier import Notifier
 from .own_threads import OwnThreads
 from .service import Unfit, WorkerService
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 EVENTS_EVERY_S = 0.25
 EVENTS_AT_ONCE = 200
+LAST_EVENTS_WITHIN_S = 1.0
+"""A process of the prefork pool ends after so long, although its last events are not sent."""
 WELL_AFTER_S = 3.0
 """So long after the consumer has connected without an error, it counts as well."""
 
@@ -97,6 +100,7 @@ class Ticking(bootsteps.StartStopStep):
 def follow_signals(worker: Any, service: WorkerService) -> None:
     """Let a service know, by Celery's signals, when its worker stops and its pool forks."""
     service.notifier.hostname = worker.hostname
+    service.notifier.keep_events(True)
 
     def shutting_down(**_: Any) -> None:
         service.liveness.stopping()
@@ -105,14 +109,15 @@ def follow_signals(worker: Any, service: WorkerService) -> None:
     def forked(**_: Any) -> None:
         """In a process of the prefork pool: it has a dispatcher, and a clock, of its own."""
         service.forked()
+        service.notifier.keep_events(worker.task_events)
         if worker.task_events:
-            service.notifier.dispatcher = _dispatcher_of_a_child(worker.app, worker.hostname)
+            _send_events_of_a_child(worker.app, worker.hostname, service.notifier)
 
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     signals.worker_process_init.connect(forked, weak=False)
 
 
-def _dispatcher_of_a_child(app: Any, hostname: str) -> Any:
+def _send_events_of_a_child(app: Any, hostname: str, notifier: Notifier) -> None:
     dispatcher = app.events.Dispatcher(
         app.connection_for_write(),
         hostname=hostname,
@@ -120,26 +125,31 @@ def _dispatcher_of_a_child(app: Any, hostname: str) -> Any:
         on_send_buffered=lambda: None,
     )
     dispatcher.buffer_limit = EVENTS_AT_ONCE
+    ending = threading.Event()
 
-    def flush() -> None:
-        pause, lost = threading.Event(), app.connection_for_write().connection_errors
-        while not pause.wait(EVENTS_EVERY_S):
+    def send() -> None:
+        ended = False
+        while not ended:
+            ended = ending.wait(EVENTS_EVERY_S)
             try:
-                dispatcher.flush()
-            except lost:
-                pass  # the worker's consumer says so; they are sent when the broker is back
+                notifier.send_events(dispatcher)
+                dispatcher.flush()  # keeps what the broker does not take
             except Exception:
                 log.exception("events for Flower were not sent; trying again")
 
-    threading.Thread(target=flush, name="events", daemon=True).start()
-    return dispatcher
+    def last(**_: Any) -> None:
+        ending.set()
+        thread.join(LAST_EVENTS_WITHIN_S)
+
+    thread = threading.Thread(target=send, name="events", daemon=True)
+    thread.start()
+    signals.worker_process_shutdown.connect(last, weak=False)
 
 
 class Reports(bootsteps.StartStopStep):
-    """Lends the worker's event dispatcher to the notifier while it is connected.
+    """Sends events while the worker is connected: together, a few times a second.
 
-    Events go out together, a few times a second: Celery sends nearly each by itself, which would be
-    a quarter of the worker's CPU time.
+    Celery sends nearly each by itself, which would be a quarter of the worker's CPU time.
     """
 
     requires = ("celery.worker.consumer.events:Events",)
@@ -149,24 +159,28 @@ class Reports(bootsteps.StartStopStep):
         self._timers: list[Any] = []
 
     def start(self, consumer: Any) -> None:
-        dispatcher = consumer.event_dispatcher
-        dispatcher.buffer_limit = EVENTS_AT_ONCE
+        consumer.event_dispatcher.buffer_limit = EVENTS_AT_ONCE
         self._timers = [
             # A transport that is not asynchronous has no hub.
-            consumer.timer.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush),
+            consumer.timer.call_repeatedly(EVENTS_EVERY_S, self._send, (consumer,)),
             consumer.timer.call_after(
                 WELL_AFTER_S, self._service.broker_trouble.over, ("consumer",)
             ),
         ]
-        self._service.notifier.dispatcher = dispatcher
 
     def stop(self, consumer: Any) -> None:
-        self._service.notifier.dispatcher = None
         for timer in self._timers:
             timer.cancel()
-        if consumer.event_dispatcher is not None:
-            with suppress(*consumer.connection_errors):
-                consumer.event_dispatcher.flush()
+        self._send(consumer)
+
+    def shutdown(self, consumer: Any) -> None:
+        """Once the pool has stopped, which says what came of its last tasks."""
+        self._send(consumer)
+
+    def _send(self, consumer: Any) -> None:
+        if (dispatcher := consumer.event_dispatcher) is not None:
+            self._service.notifier.send_events(dispatcher)
+            dispatcher.flush()
 
 
 class Watch(bootsteps.StartStopStep):

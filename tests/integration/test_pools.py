@@ -6,8 +6,12 @@ import base64
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,21 +86,28 @@ def test_a_pool_that_works(courier: Courier, started: Any, pool: str, command: s
     assert worker.popen.returncode == 0
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
-def test_flower_sees_what_came_of_jobs_and_of_tasks(
-    courier: Courier, started: Any, pool: str
-) -> None:
+@pytest.fixture
+def events(courier: Courier) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+    """The events of a kind that workers have sent so far, with what they must hold."""
     channel = courier.client.pubsub(ignore_subscribe_messages=True)
     channel.psubscribe(KEY_PREFIX + "/0.celeryev/*")
     seen: list[dict[str, Any]] = []
 
-    def events(kind: str, **fields: str | None) -> list[dict[str, Any]]:
+    def of(kind: str, **fields: str | None) -> list[dict[str, Any]]:
         while message := channel.get_message(timeout=0.1):
             body = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
             seen.extend(body if isinstance(body, list) else [body])
         wanted = {"type": f"task-{kind}", **fields}
         return [each for each in seen if wanted.items() <= each.items()]
 
+    yield of
+    channel.close()
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_flower_sees_what_came_of_jobs_and_of_tasks(
+    courier: Courier, started: Any, events: Any, pool: str
+) -> None:
     courier.health().pause("for the test")
     receipt = courier.producer.add_attributes("0@load.example", {"n": 1})
     concurrency = [] if pool == "solo" else ["--concurrency", "2"]
@@ -116,7 +127,39 @@ def test_flower_sees_what_came_of_jobs_and_of_tasks(
     # To Celery a retry was nothing but a state: the task did not run again.
     assert len(events("started", uuid=retried["uuid"])) == 1
     assert "Traceback" not in courier.log()
-    channel.close()
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_flower_sees_what_ends_while_its_worker_stops(
+    courier: Courier, started: Any, events: Any, pool: str
+) -> None:
+    courier.stand_in.configure(latency_s=1)
+    worker = started(*COURIER, "--pool", pool)
+    receipt = courier.producer.add_attributes("0@load.example", {"n": 1})
+    wait_until(courier.posts, what="it is in flight")
+    worker.stop(grace_s=20)
+    assert receipt.outcome().status == "delivered"
+    wait_until(lambda: events("succeeded", uuid=receipt.job_id), timeout_s=3, what="the event")
+
+
+def test_prefork_stops_soon_although_a_task_had_just_come(courier: Courier, started: Any) -> None:
+    """Celery forgets it, and nobody tells its process that what it said was read."""
+    worker = started(*COURIER, "--pool", "prefork", "--concurrency", "2")
+    deliver_some(courier, 2)
+    pid = worker.popen.pid
+    children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+    had = courier.log().count(" received")
+    courier.producer.add_attributes("late@load.example", {"n": 1})
+    wait_until(lambda: courier.log().count(" received") > had)
+    worker.popen.terminate()
+    wait_until(lambda: "Warm shutdown" in courier.log())
+    time.sleep(1)
+    for child in children:
+        os.kill(child, signal.SIGCONT)
+    worker.stop(grace_s=15)
+    assert worker.popen.returncode == 0
 
 
 @pytest.mark.parametrize(

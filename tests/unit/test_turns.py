@@ -321,9 +321,9 @@ class TestAnApplicationsWorker:
             asking._again_s = 0.0
         asking.may_ask()
         assert not asking.may_ask(), "it has asked in vain for long"
-        InConsumer(SimpleNamespace(app=app, event_dispatcher=None)).start(
-            SimpleNamespace(event_dispatcher=None)
-        )
+        timer = SimpleNamespace(call_repeatedly=lambda *_: None)
+        consumer = SimpleNamespace(app=app, event_dispatcher=None, timer=timer)
+        InConsumer(consumer).start(consumer)
         assert asking.may_ask()
 
     def test_an_app_that_accepts_no_json_turns_it_off(
