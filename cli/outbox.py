@@ -15,6 +15,7 @@ from ..config import SettingsError, load_settings
 from ..config.connections import connect_patiently
 from ..config.redis_errors import RedisError, describe_redis_error
 from ..jobs.errors import NotReachable
+from ..jobs.text import counted
 from ..producers.wakeup import WakeUp
 from .extras import needing
 from .main import EXIT_UNREACHABLE, Failure
@@ -49,7 +50,7 @@ def relay(once: bool) -> None:
             count = 0
             while found := outbox.relay():
                 count += found
-            click.echo(f"{count:,} jobs relayed")
+            click.echo(f"{counted(count, 'job')} relayed")
             return
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,7 +64,8 @@ def status() -> None:
     with _relay() as outbox:
         found = outbox.status()
     age_s = time.time() - found.oldest_us / 1e6 if found.oldest_us else 0
-    click.echo(f"{found.rows:,} jobs wait" + (f", the first for {age_s:,.0f} s" if age_s else ""))
+    since = f", the first for {age_s:,.0f} s" if age_s else ""
+    click.echo(f"{counted(found.rows, 'job')} waiting{since}")
 
 
 @command.command("create")

@@ -13,6 +13,7 @@ import click
 
 from ..jobs.emails import normalized_email
 from ..jobs.outcome import REASONS, STATUSES, Outcome, Reason, Status
+from ..jobs.text import counted
 from ..producers import default_producer
 from ..state.outcomes import Outcomes
 from .main import EXIT_NOT_DELIVERED
@@ -144,7 +145,9 @@ def command(
             anything = bool(shown)
         waiting = outcomes.waiting() if not anything else 0
     if not anything:
-        hint = f"; {waiting} jobs wait to be accepted, is a worker running?" if waiting else ""
+        hint = (
+            f"; {counted(waiting, 'job')} not accepted yet, is a worker running?" if waiting else ""
+        )
         click.echo(f"Nothing found{hint}", err=True)
         sys.exit(EXIT_NOT_DELIVERED)
 

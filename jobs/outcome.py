@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from .emails import redacted_email
+from .text import counted
 
 Status = Literal[
     "pending",
@@ -103,7 +104,7 @@ class Outcome:
     def summary(self) -> str:
         """Such as `delivered · 1 customer`, or `refused · Value is not valid`."""
         if self.status == "delivered":
-            return f"delivered · {customers_phrase(len(self.customers))}"
+            return f"delivered · {counted(len(self.customers), 'customer')}"
         return f"{self.status} · {self.message}" if self.message else self.status
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,8 +124,3 @@ class Outcome:
     def __repr__(self) -> str:
         email = redacted_email(self.email) if self.email else "?"
         return f"<Outcome {self.job_id}: {email} · {self.summary()}>"
-
-
-def customers_phrase(count: int) -> str:
-    """`1 customer`, `2 customers`."""
-    return f"{count} customer" + ("" if count == 1 else "s")

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 job`, `2,000 jobs`; `many` where it has another ending."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def printable(text: str) -> str:
     """The text on one line: white space becomes a space, what cannot be printed becomes "�".
 

@@ -20,6 +20,7 @@ from ..config.redis_errors import RedisError
 from ..config.redis_url import written_node
 from ..config.rights import needed_rights
 from ..config.settings import load_despite_faults
+from ..jobs.text import counted
 from ..state.account import AccountStatus
 from ..state.clock import redis_time
 from ..state.health import RedisHealth
@@ -430,20 +431,19 @@ def _state(
         if repaired and (repaired.mailboxes or repaired.jobs):
             yield finding(
                 "ok",
-                f"repaired: {repaired.mailboxes} mailboxes and {repaired.jobs} jobs of the inbox "
-                "that nothing pointed to; they are delivered now",
+                f"repaired: {repaired} that nothing pointed to; what they hold is delivered now",
             )
     found = find_stranded(client, keys, within_s=LOOK_FOR_S)
     if found.mailboxes or found.jobs:
         yield finding(
             "error",
-            f"nothing points to {found.mailboxes} mailboxes and {found.jobs} jobs of the inbox",
+            f"nothing points to {found}",
             "run `courier doctor --repair`; workers do so at their start and every ten minutes",
         )
     if found.records:
         yield finding(
             "error",
-            f"{found.records} pending jobs are in no mailbox: their values are lost",
+            f"{counted(found.records, 'pending job')} in no mailbox: the values are lost",
             "something else deleted keys of the courier, or Redis evicted them: add these jobs "
             "again (`courier outcomes --status pending` lists pending ones)",
         )
@@ -453,13 +453,13 @@ def _state(
     if status and status.in_flight and not status.workers:
         yield finding(
             "warning",
-            f"{status.in_flight} emails are still leased to workers that are gone",
+            f"{counted(status.in_flight, 'email')} still leased to workers that are gone",
             "start a worker: it takes them over when their leases end",
         )
     if status and status.repairs:
         yield finding(
             "warning",
-            f"{status.repairs} mailboxes and jobs were repaired since the account began",
+            f"{counted(status.repairs, 'repair')} since the account began",
             "the workers' log says when; did something else delete keys of the courier?",
         )
     if not (found.mailboxes or found.jobs or found.records) and found.whole:
@@ -483,7 +483,7 @@ def _foreign_inboxes(client: Client, accounts: Sequence[str]) -> Iterator[Findin
             part="State",
             what="other inboxes",
             level="error",
-            text=f"{each.jobs} jobs are in {each.key}, where no worker of these accounts looks",
+            text=f"{counted(each.jobs, 'job')} in {each.key}, where no worker here looks",
             hint=hint,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from ..jobs.text import counted
 from ..state.account import AccountStatus
 from ..state.health import RedisHealth
 from ..state.hooks import BACKLOG_OLD_S, HookStatus
@@ -295,13 +296,13 @@ def _of_hooks(account: AccountStatus, hook: HookStatus) -> Iterator[Problem]:
     if hook.failing_since is None:
         return
     for_s = (account.at - hook.failing_since).total_seconds()
-    dropped = f"; {hook.dropped:,} were dropped" if hook.dropped else ""
+    dropped = f"; dropped: {hook.dropped:,}" if hook.dropped else ""
     yield Problem(
         code="hook_failing",
         level="warning",
         account=account.account,
         text=f"the receiver of hooks has taken nothing for {_ago(max(0.0, for_s))}: {hook.error}; "
-        f"{(hook.behind or 0):,} jobs wait to be told{dropped}",
+        f"{counted(hook.behind or 0, 'job')} still to be told{dropped}",
         hint="mend the receiver; deliveries go on, and what waits is told then (docs/hooks.md)",
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import redis
 
 from ..jobs.emails import mailbox_id_of
+from ..jobs.text import counted
 from .keys import Keys
 from .scripts import Script
 from .shards import client_of, one_of_each
@@ -31,6 +32,9 @@ class Repaired:
     jobs: int = 0
     """Jobs of the inbox without an arrival. They will be accepted."""
 
+    def __str__(self) -> str:
+        return _phrase(self.mailboxes, self.jobs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stranded:
@@ -44,6 +48,13 @@ class Stranded:
     """Jobs that are pending, and that no mailbox holds: their values are lost."""
     whole: bool = True
     """Whether all was looked at within the time."""
+
+    def __str__(self) -> str:
+        return _phrase(self.mailboxes, self.jobs)
+
+
+def _phrase(mailboxes: int, jobs: int) -> str:
+    return f"{counted(mailboxes, 'mailbox', 'mailboxes')} and {counted(jobs, 'job')} of the inbox"
 
 
 def repair(client: redis.Redis, keys: Keys, *, at_start: bool = False) -> Repaired | None:

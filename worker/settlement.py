@@ -10,8 +10,9 @@ from typing import Literal
 from ..config.settings import Confirm
 from ..jobs.errors import InvalidJob
 from ..jobs.job import AttributeJob
-from ..jobs.outcome import REPLAYABLE, SUCCESSES, Status, customers_phrase
+from ..jobs.outcome import REPLAYABLE, SUCCESSES, Status
 from ..jobs.schema import dump_wire
+from ..jobs.text import counted
 from ..state.claims import Claim, JobResult, PendingJob, Settlement, Value
 from ..state.outcomes import customers_field
 from .confirm import shows
@@ -176,7 +177,7 @@ def _shown_by_some(values: Sequence[Value], verdict: Verdict) -> str:
         all(shows(custom, value.attribute) for value in values) for custom in verdict.shown
     )
     count = len(verdict.entries)
-    return f"shown by {showing} of {customers_phrase(count)}" if showing < count else ""
+    return f"shown by {showing} of {counted(count, 'customer')}" if showing < count else ""
 
 
 def _wait_for_customer(request: _Request, policy: Policy) -> Settlement:

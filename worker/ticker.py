@@ -111,12 +111,6 @@ class Ticker:
                     log.exception("account %s: no repair pass, by an unexpected error", account)
                     continue
                 if found is not None and (found.mailboxes or found.jobs):
-                    log.error(
-                        "account %s: repaired: %d mailboxes and %d jobs of the inbox that nothing "
-                        "pointed to",
-                        account,
-                        found.mailboxes,
-                        found.jobs,
-                    )
+                    log.error("account %s: repaired: %s that nothing pointed to", account, found)
             at_start = False
             stopping.wait(EVERY_S)

@@ -451,8 +451,8 @@ class TestCommands:
             add_attributes_in_outbox(session, ADA, {"n": 1}, producer=courier.producer)
             session.commit()
         engine.dispose()
-        assert self.run(courier, url, "status").stdout.startswith("1 jobs wait, the first for ")
-        assert self.run(courier, url, "relay", "--once").stdout == "1 jobs relayed\n"
+        assert self.run(courier, url, "status").stdout.startswith("1 job waiting, the first for ")
+        assert self.run(courier, url, "relay", "--once").stdout == "1 job relayed\n"
         assert waiting(courier) == 1
 
     def test_without_a_database(self, courier: Courier) -> None:

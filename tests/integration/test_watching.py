@@ -274,7 +274,7 @@ class TestDoctor:
         code, found = self.findings()
         assert code == 1
         wrong, unknown = found["State other inboxes"]
-        assert "1 jobs are in courier:default:inbox, where no worker" in wrong["found"]
+        assert "1 job in courier:default:inbox, where no worker" in wrong["found"]
         assert "it is courier:{default}:inbox, with the braces" in wrong["do"]
         assert "add shop to COURIER_ACCOUNTS" in unknown["do"]
         assert found["Workers versions"][0]["level"] == "warning"

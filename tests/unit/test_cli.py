@@ -376,7 +376,7 @@ class TestOutcomes:
         added = run("add", ADA, "plan=pro").stdout.strip()
         result = run("outcomes")
         assert result.exit_code == 1
-        assert "1 jobs wait to be accepted, is a worker running?" in result.stderr
+        assert "1 job not accepted yet, is a worker running?" in result.stderr
         assert self.shown("--job", added) == self.shown(ADA) == [added]
 
     @pytest.mark.parametrize(

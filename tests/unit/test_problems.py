@@ -142,6 +142,6 @@ def test_a_receiver_of_hooks_that_takes_nothing() -> None:
     )
     [found] = problems([WELL], REDIS, hooks={"default": hook})
     assert (found.code, found.level) == ("hook_failing", "warning")
-    for words in ("for 90 s: HTTP 503", "7 jobs wait", "4 were dropped"):
+    for words in ("for 90 s: HTTP 503", "7 jobs still to be told", "dropped: 4"):
         assert words in found.text
     assert problems([WELL], REDIS, hooks={"default": replace(hook, failing_since=None)}) == []

@@ -265,7 +265,7 @@ class TestRepair:
         lost = ticking.desk.produced(BOB, plan="pro")
         ticking.client.zrem(KEYS.of("inbox:live"), lost)
         self.run(ticking)
-        assert "1 mailboxes and 1 jobs of the inbox that nothing pointed to" in caplog.text
+        assert "1 mailbox and 1 job of the inbox that nothing pointed to" in caplog.text
         assert ticking.worker.health.status().repairs == 2
         ticking.desk.acceptance.accept()
         ticking.desk.run()
