@@ -164,11 +164,10 @@ class _Asked(Notifier):
     """Notes that further work is asked for, in place of sending messages."""
 
     def __init__(self) -> None:
+        super().__init__(self._ask, mailbox_id_of)
         self.asked = False
-        self.dispatcher = None
-        self._email_hash = mailbox_id_of
 
-    def _send(self, task: str, account: str, shown: str) -> None:
+    def _ask(self, task: str, account: str, shown: str) -> None:
         self.asked = True
 
 
