@@ -125,7 +125,7 @@ def check_what_workers_mend(watch: Watch, producer: Producer) -> None:
     watch.courier.client.hset(watch.courier.keys.inbox, str(uuid.uuid4()), document)
     watch.courier.start_worker(**watch.environ(*WORKED))
     watch.courier.wait(producer.add_attributes("ada@example.com", {"plan": "pro"}))
-    watch.raises("Repaired", "1 jobs or mailboxes", account="default")
+    watch.raises("Repaired", "nothing pointed to them", account="default")
     wait_until(lambda: watch.alerts("default") == {"Repaired"}, what="else all is well")
 
 
