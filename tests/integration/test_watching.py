@@ -281,10 +281,10 @@ class TestDoctor:
         assert "1 of version 0.0.9, 1 of version 0.1.0" in found["Workers versions"][0]["found"]
         assert found["Workers names"][0]["level"] == "warning"
         [stranded] = [each for each in found["State account default"] if "--repair" in each["do"]]
-        assert "nothing points to 1 mailboxes" in stranded["found"]
+        assert "nothing points to 1 mailbox and 0 jobs" in stranded["found"]
         assert not courier.client.exists(courier.keys.of("due:live")), "it was only looked at"
         code, found = self.findings("--repair")
-        assert "repaired: 1 mailboxes" in found["State account default"][0]["found"]
+        assert "repaired: 1 mailbox" in found["State account default"][0]["found"]
         assert courier.client.exists(courier.keys.of("due:live"))
 
 
