@@ -148,6 +148,12 @@ def test_prefork_stops_soon_although_a_task_had_just_come(courier: Courier, star
     deliver_some(courier, 2)
     pid = worker.popen.pid
     children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def idle() -> bool:
+        log = courier.log()
+        return log.count(" received") == log.count(" succeeded in")
+
+    wait_until(idle)
     for child in children:
         os.kill(child, signal.SIGSTOP)
     had = courier.log().count(" received")
