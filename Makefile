@@ -14,6 +14,7 @@ DEV := $(VENV)/.dev-installed
 .PHONY: help setup demo up test test-all test-failed test-lowest test-mixed test-python fuzz chaos soak bench lint types package site lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # everything shares one .venv
+unexport PYTHONDONTWRITEBYTECODE # else each process would compile all that it imports
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS='…'] [PYTHON=python3.13]"
