@@ -45,7 +45,7 @@ class Publisher(Generic[M]):
         publish: Callable[[Any, M], object],
         describe: Callable[[Exception], str],
     ) -> None:
-        self._make = (connect, publish, describe)
+        self.connect, self.publish, self.describe = connect, publish, describe
         self._lines: dict[int, _Line[M]] = {}
         """Process → its thread. Those of parents are kept: to close their connections here would
         end them there."""
@@ -61,7 +61,7 @@ class Publisher(Generic[M]):
         """
         line = self._lines.get(os.getpid())
         if line is None:
-            line = self._lines.setdefault(os.getpid(), _Line(*self._make))
+            line = self._lines.setdefault(os.getpid(), _Line(self))
         return line.send(message, wait_s)
 
     def close(self) -> None:
@@ -83,13 +83,8 @@ class _Sending(Generic[M]):
 class _Line(Generic[M]):
     """The thread of one process, and what it is to send."""
 
-    def __init__(
-        self,
-        connect: Callable[[], Any],
-        publish: Callable[[Any, M], object],
-        describe: Callable[[Exception], str],
-    ) -> None:
-        self._connect, self._publish, self._describe = connect, publish, describe
+    def __init__(self, publisher: Publisher[M]) -> None:
+        self._publisher = publisher
         self._queue: SimpleQueue[_Sending[M] | None] = SimpleQueue()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -149,8 +144,8 @@ class _Line(Generic[M]):
 
     def _once(self, message: M) -> None:
         if self._connection is None:
-            self._connection = self._connect()
-        self._publish(self._connection, message)
+            self._connection = self._publisher.connect()
+        self._publisher.publish(self._connection, message)
 
     def _failed(self, error: Exception) -> None:
         now_s = time.monotonic()
@@ -159,7 +154,7 @@ class _Line(Generic[M]):
             self._silent_until_s = now_s + SAY_EVERY_S
             log.warning(
                 "no message sent to the workers, which find the jobs without one: %s",
-                self._describe(error),
+                self._publisher.describe(error),
             )
 
     def _drop_connection(self) -> None:
