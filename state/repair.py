@@ -33,28 +33,18 @@ class Repaired:
     """Jobs of the inbox without an arrival. They will be accepted."""
 
     def __str__(self) -> str:
-        return _phrase(self.mailboxes, self.jobs)
+        mailboxes = counted(self.mailboxes, "mailbox", "mailboxes")
+        return f"{mailboxes} and {counted(self.jobs, 'job')} of the inbox"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stranded:
-    """What nothing points to."""
+class Stranded(Repaired):
+    """What nothing points to: what a repair pass would put back, and what none can."""
 
-    mailboxes: int = 0
-    """Mailboxes that stand in no lane, nor elsewhere; a repair pass makes them due."""
-    jobs: int = 0
-    """Jobs of the inbox without an arrival; a repair pass puts them back into their lane."""
     records: int = 0
     """Jobs that are pending, and that no mailbox holds: their values are lost."""
     whole: bool = True
     """Whether all was looked at within the time."""
-
-    def __str__(self) -> str:
-        return _phrase(self.mailboxes, self.jobs)
-
-
-def _phrase(mailboxes: int, jobs: int) -> str:
-    return f"{counted(mailboxes, 'mailbox', 'mailboxes')} and {counted(jobs, 'job')} of the inbox"
 
 
 def repair(client: redis.Redis, keys: Keys, *, at_start: bool = False) -> Repaired | None:
