@@ -19,7 +19,7 @@ from .account_worker import TICK_S
 from .attached import attached_host
 from .notifier import Asking
 from .service import Unfit, WorkerService
-from .steps import EVENTS_EVERY_S, follow_signals
+from .steps import SendsEvents, follow_signals
 
 log = logging.getLogger(__name__)
 
@@ -235,27 +235,16 @@ class InWorker(bootsteps.StartStopStep):
         self._hosted.stop()
 
 
-class InConsumer(bootsteps.StartStopStep):
+class InConsumer(SendsEvents):
     """Sends the courier's events while the application's worker is connected."""
 
-    requires = ("celery.worker.consumer.events:Events",)
-
     def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer)
         self._hosted: HostedWorker = attached_host(consumer.app).worker
-        self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        self._timer = consumer.timer.call_repeatedly(EVENTS_EVERY_S, self._send, (consumer,))
+        super().start(consumer)
         self._hosted.answered()  # what was asked of a broker that was away counts for nothing
 
-    def stop(self, consumer: Any) -> None:
-        if self._timer is not None:  # it was never connected
-            self._timer.cancel()
-
-    def shutdown(self, consumer: Any) -> None:
-        """Once the pool has stopped, which says what came of its last tasks."""
-        self._send(consumer)
-
-    def _send(self, consumer: Any) -> None:
-        if consumer.event_dispatcher is not None:
-            self._hosted.send_events(consumer.event_dispatcher)
+    def send(self, dispatcher: Any) -> None:
+        self._hosted.send_events(dispatcher)

@@ -146,41 +146,60 @@ def _send_events_of_a_child(app: Any, hostname: str, notifier: Notifier) -> None
     signals.worker_process_shutdown.connect(last, weak=False)
 
 
-class Reports(bootsteps.StartStopStep):
-    """Sends events while the worker is connected: together, a few times a second.
-
-    Celery sends nearly each by itself, which would be a quarter of the worker's CPU time.
-    """
+class SendsEvents(bootsteps.StartStopStep):
+    """Sends events by the worker's dispatcher while it is connected, a few times a second."""
 
     requires = ("celery.worker.consumer.events:Events",)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
-        self._service = service_of(consumer.app)
-        self._timers: list[Any] = []
+        self.timers: list[Any] = []
 
     def start(self, consumer: Any) -> None:
-        consumer.event_dispatcher.buffer_limit = EVENTS_AT_ONCE
-        self._timers = [
-            # A transport that is not asynchronous has no hub.
-            consumer.timer.call_repeatedly(EVENTS_EVERY_S, self._send, (consumer,)),
-            consumer.timer.call_after(
-                WELL_AFTER_S, self._service.broker_trouble.over, ("consumer",)
-            ),
-        ]
+        # A transport that is not asynchronous has no hub.
+        self.timers = [consumer.timer.call_repeatedly(EVENTS_EVERY_S, self._send, (consumer,))]
 
     def stop(self, consumer: Any) -> None:
-        for timer in self._timers:
+        for timer in self.timers:  # none, where it was never connected
             timer.cancel()
-        self._send(consumer)
 
     def shutdown(self, consumer: Any) -> None:
         """Once the pool has stopped, which says what came of its last tasks."""
         self._send(consumer)
 
     def _send(self, consumer: Any) -> None:
-        if (dispatcher := consumer.event_dispatcher) is not None:
-            self._service.notifier.send_events(dispatcher)
-            dispatcher.flush()
+        if consumer.event_dispatcher is not None:
+            self.send(consumer.event_dispatcher)
+
+    def send(self, dispatcher: Any) -> None:
+        raise NotImplementedError
+
+
+class Reports(SendsEvents):
+    """Sends all of our worker's events together.
+
+    Celery sends nearly each by itself, which would be a quarter of the worker's CPU time.
+    """
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer)
+        self._service = service_of(consumer.app)
+
+    def start(self, consumer: Any) -> None:
+        super().start(consumer)
+        consumer.event_dispatcher.buffer_limit = EVENTS_AT_ONCE
+        self.timers.append(
+            consumer.timer.call_after(
+                WELL_AFTER_S, self._service.broker_trouble.over, ("consumer",)
+            )
+        )
+
+    def stop(self, consumer: Any) -> None:
+        super().stop(consumer)
+        self._send(consumer)  # the next dispatcher does not know what this one keeps
+
+    def send(self, dispatcher: Any) -> None:
+        self._service.notifier.send_events(dispatcher)
+        dispatcher.flush()
 
 
 class Watch(bootsteps.StartStopStep):
