@@ -83,6 +83,11 @@ class Host:
             timeout=60,
         )
 
+    def runs(self, program: str) -> None:
+        """A program ends well."""
+        done = self.run("-c", program)
+        assert done.returncode == 0, done.stderr
+
     def send_own(self, *numbers: int) -> None:
         """Messages for the application's own task."""
         done = self.run(
@@ -257,8 +262,7 @@ def test_no_way_to_include_the_tasks_alone_works(host: Host) -> None:
         "install(include)\n"
         "include.loader.import_default_modules()\n"
     )
-    done = host.run("-c", program)
-    assert done.returncode == 0, done.stderr
+    host.runs(program)
 
 
 class TestTheWebProcess:
@@ -355,8 +359,7 @@ def test_installed_twice(host: Host) -> None:
         "refused(SettingsError, 'or another queue', one, queue='other')\n"
         "refused(SettingsError, 'other settings', one, settings=Settings(rate_limit=3))\n"
     )
-    done = host.run("-c", program)
-    assert done.returncode == 0, done.stderr
+    host.runs(program)
 
 
 def test_a_factory_that_makes_the_app_anew(host: Host) -> None:
@@ -377,8 +380,7 @@ def test_a_factory_that_makes_the_app_anew(host: Host) -> None:
         "install(first, queue='courier')\n"
         "assert current_waker().__self__.app is first\n"
     )
-    done = host.run("-c", program)
-    assert done.returncode == 0, done.stderr
+    host.runs(program)
 
 
 def test_the_courier_s_own_app_is_refused(host: Host) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +22,7 @@ from attribute_courier.sandbox import LeashedProcess
 from attribute_courier.worker import service
 
 from ..conftest import Courier
+from ..processes import children_of
 from ..waiting import wait_until
 
 COURIER = [sys.executable, "-m", "attribute_courier.cli", "worker"]
@@ -146,8 +146,7 @@ def test_prefork_stops_soon_although_a_task_had_just_come(courier: Courier, star
     """Celery forgets it, and nobody tells its process that what it said was read."""
     worker = started(*COURIER, "--pool", "prefork", "--concurrency", "2")
     deliver_some(courier, 2)
-    pid = worker.popen.pid
-    children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    children = children_of(worker.pid)
 
     def idle() -> bool:
         log = courier.log()

@@ -17,6 +17,7 @@ from attribute_courier.config.vitals import Vitals, all_vitals
 from attribute_courier.sandbox import LeashedProcess
 
 from ..conftest import Courier
+from ..processes import children_of
 from ..waiting import wait_until
 
 LATENCY_S = 1.5
@@ -97,9 +98,8 @@ def test_ctrl_c_does_the_same_with_another_exit_code(courier: Courier) -> None:
 
 def first_process(wrapper: LeashedProcess) -> int:
     """The process that `unshare` made the first of a namespace, by its number outside."""
-    children = Path(f"/proc/{wrapper.pid}/task/{wrapper.pid}/children")
-    [pid] = wait_until(lambda: children.read_text().split(), what="unshare has a child")
-    return int(pid)
+    [pid] = wait_until(lambda: children_of(wrapper.pid), what="unshare has a child")
+    return pid
 
 
 @pytest.fixture
